@@ -293,12 +293,17 @@ fn taking(settings: &Settings, clock: f64, lines: &mut Vec<Line>) {
 
 // ---------------------------------------------------------------------------------- waking ---
 
+const RAW: u32 = 0;
+const RING: u32 = 1;
+const END: u32 = 2;
+const NOTHING: u32 = 9;
+
 /// A page shared by the two processes of a comparison.
 #[repr(C)]
 struct Page {
     /// Futex of the raw side.
     word: AtomicU32,
-    /// 0: raw next, 1: ring next, 2: the end.
+    /// What is next: [`RAW`], [`RING`], [`END`]; [`NOTHING`] in between.
     turn: AtomicU32,
     /// How many samples the other process has taken.
     taken: AtomicU32,
@@ -324,10 +329,16 @@ fn map_page(fd: &OwnedFd) -> &'static Page {
     unsafe { &*address.unwrap().cast::<Page>() }
 }
 
-/// Sleeps on a word of the page until it changes.
+/// Sleeps on a word of the page until it changes. The other process may have failed.
 fn sleep_on(word: &AtomicU32, old: u32) {
+    let start = Instant::now();
+    let limit = futex::Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
     while word.load(Ordering::Acquire) == old {
-        let _ = futex::wait(word, futex::Flags::empty(), old, None);
+        assert!(start.elapsed().as_secs() < 60, "the other process is gone");
+        let _ = futex::wait(word, futex::Flags::empty(), old, Some(&limit));
     }
 }
 
@@ -350,16 +361,19 @@ fn woken(place: &Path) {
     let client = Client::connect(&place.join("attach.sock")).unwrap();
     let mut camera = client.attach("camera", &AttachOptions::default()).unwrap();
     say("ready");
-    let mut turn = 9;
+    let mut turn = NOTHING;
     loop {
         sleep_on(&page.turn, turn);
         turn = page.turn.load(Ordering::Acquire);
-        if turn == 2 {
+        if turn == END {
             return;
+        }
+        if turn == NOTHING {
+            continue;
         }
         let mut word = page.word.load(Ordering::Acquire);
         for sample in &page.samples {
-            if turn == 0 {
+            if turn == RAW {
                 sleep_on(&page.word, word);
                 word = page.word.load(Ordering::Acquire);
             } else {
@@ -385,7 +399,7 @@ fn block(page: &Page, turn: u32, writer: &mut FrameWriter, d: &FrameDescriptor) 
     for n in 0..page.samples.len() as u32 {
         // Until it surely sleeps.
         std::thread::sleep(Duration::from_millis(1));
-        if turn == 0 {
+        if turn == RAW {
             page.sent_ns.store(now(), Ordering::Release);
             page.word.fetch_add(1, Ordering::Release);
             let _ = futex::wake(&page.word, futex::Flags::empty(), 1);
@@ -405,7 +419,7 @@ fn block(page: &Page, turn: u32, writer: &mut FrameWriter, d: &FrameDescriptor) 
         .map(|s| s.load(Ordering::Relaxed) as f64 / 1000.0)
         .collect();
     // The next turn begins when the other process has gone back to the page.
-    page.turn.store(9, Ordering::Release);
+    page.turn.store(NOTHING, Ordering::Release);
     quantile(&mut samples, 0.5)
 }
 
@@ -427,7 +441,7 @@ fn waking(settings: &Settings, lines: &mut Vec<Line>) {
             .open(&memory)
             .unwrap();
         let page = map_page(&OwnedFd::from(file));
-        page.turn.store(9, Ordering::Release);
+        page.turn.store(NOTHING, Ordering::Release);
         if let Some(cpu) = theirs {
             std::fs::write(broker.folder().join("cpu"), cpu.to_string()).unwrap();
         }
@@ -442,13 +456,13 @@ fn waking(settings: &Settings, lines: &mut Vec<Line>) {
         let mut ring = Line::new(format!("subscriber, woken after, p50, {name}"), "µs", None);
         let mut ratio = Line::new(format!("subscriber ÷ raw futex, {name}"), "×", Some(1.5));
         for _ in 0..settings.runs {
-            let bare = block(page, 0, writer, &d);
-            let framed = block(page, 1, writer, &d);
+            let bare = block(page, RAW, writer, &d);
+            let framed = block(page, RING, writer, &d);
             raw.values.push(bare);
             ring.values.push(framed);
             ratio.values.push(framed / bare);
         }
-        set_and_wake(&page.turn, 2);
+        set_and_wake(&page.turn, END);
         assert!(other.join());
         pin_to(None);
         lines.extend([raw, ring, ratio]);

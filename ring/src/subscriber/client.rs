@@ -254,7 +254,9 @@ impl Shared {
     }
 
     pub(crate) fn watch(&self, watch: &Arc<Watch>) {
-        lock(&self.watches).push(Arc::downgrade(watch));
+        let mut watches = lock(&self.watches);
+        watches.retain(|old| old.strong_count() > 0);
+        watches.push(Arc::downgrade(watch));
     }
 
     /// Asks once. `NotReady` comes back as an error with `waited` zero.
