@@ -69,7 +69,8 @@ pub enum ToReader {
         /// A sentence with the limit that said no.
         reason: String,
     },
-    /// Descriptor: the packet ring's memory. Always before [`ToReader::Go`].
+    /// Descriptor: the packet ring's memory. Always before [`ToReader::Go`]; later only as the
+    /// answer to [`ToSupervisor::NeedPacketRing`].
     PacketRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
@@ -81,8 +82,9 @@ pub enum ToReader {
         id: u64,
         /// Which ring.
         ring: RingKind,
-        /// Which incarnation of that ring: where it is not the reader's current one, the
-        /// subscriber looks at a ring that was replaced, and only its bell is of use.
+        /// Which incarnation of that ring. Where it is not the reader's current one, the two
+        /// messages crossed: the subscriber looks at a ring that was just replaced, and moves on
+        /// by itself. Answer, and drop the pages.
         ring_id: u64,
         /// Words in the pin page: how many frames it may hold.
         pins: u32,
@@ -122,6 +124,9 @@ pub enum ToSupervisor {
         /// The sequence number of the first frame in it: after the last of the former ring.
         first_sequence: u64,
     },
+    /// The packet ring cannot be resumed: it is in an impossible state. Answered by
+    /// [`ToReader::PacketRing`] with a new one. (For a frame ring, ask for a new one, too.)
+    NeedPacketRing,
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {
         /// The attachment.

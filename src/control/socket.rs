@@ -190,6 +190,11 @@ impl AsyncControl {
         }
     }
 
+    /// As [`AsyncControl::recv`], with an error of kind `WouldBlock` where it would wait.
+    pub fn try_recv<T: DeserializeOwned>(&self) -> Result<Option<Received<T>>, ControlError> {
+        recv_packet(self.fd.as_fd())
+    }
+
     /// Waits for one message. `None`: the other end is closed. Cancel-safe.
     pub async fn recv<T: DeserializeOwned>(&self) -> Result<Option<Received<T>>, ControlError> {
         loop {

@@ -126,7 +126,10 @@ mod tests {
     fn the_tightest_limit_is_named_with_its_numbers() {
         let refusal = ledger().check((90 << 20) + 1).unwrap_err();
         assert_eq!(refusal.available, 90 << 20);
-        assert!(refusal.reason.contains("10485760 of its 104857600"), "{refusal}");
+        assert!(
+            refusal.reason.contains("10485760 of its 104857600"),
+            "{refusal}"
+        );
 
         let site = Ledger {
             site_limit: Some(60 << 20),
@@ -145,7 +148,10 @@ mod tests {
         };
         let refusal = machine.check(2 << 20).unwrap_err();
         assert_eq!(refusal.available, 1 << 20);
-        assert!(refusal.reason.contains("cgroup /x has 73400320"), "{refusal}");
+        assert!(
+            refusal.reason.contains("cgroup /x has 73400320"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Instance {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let mut text = String::new();
-                    let _ = file.by_ref().take(32).read_to_string(&mut text);
+                    let _ = (&file).take(32).read_to_string(&mut text);
                     return Err(InstanceError::Running {
                         pid: text.trim().parse().ok(),
                         dir: dir.to_owned(),
@@ -225,7 +225,10 @@ mod tests {
         let first = Instance::take(&run).unwrap();
         let error = Instance::take(&run).unwrap_err();
         let pid = std::process::id();
-        let expected = format!("another camring (pid {pid}) runs with runtime_dir {}", run.display());
+        let expected = format!(
+            "another camring (pid {pid}) runs with runtime_dir {}",
+            run.display()
+        );
         assert!(error.to_string().starts_with(&expected), "{error}");
         drop(first);
         assert_eq!(fs::read_dir(&run).unwrap().count(), 0, "the lock is gone");

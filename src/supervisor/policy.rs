@@ -48,6 +48,9 @@ pub const SPAWNER_RETRY: Duration = Duration::from_secs(1);
 /// From the start of a spawner, which loads and warms 98 libraries, to its first answer.
 pub const SPAWNER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// From the order to end to SIGKILL, for the spawner: it has nothing to say goodbye to.
+pub const SPAWNER_GRACE: Duration = Duration::from_millis(300);
+
 /// The pauses before restarts of one reader process: exponential, with jitter, never given up.
 #[derive(Debug)]
 pub struct Backoff {

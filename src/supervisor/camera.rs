@@ -1,0 +1,354 @@
+//! One camera (one stream of it, where it has several): what is known of it in the supervisor.
+//!
+//! All on one thread; a `RefCell` here is borrowed for a few lines and never across an `await`.
+#![deny(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use tokio::sync::Notify;
+
+use super::budget::Refusal;
+use super::policy;
+use super::rings::{Outgoing, Rings};
+use crate::config::Stream;
+use crate::control::ToReader;
+use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, Watch};
+use crate::sys::{clock, usage};
+
+/// How far back latencies and the rates of slow cameras look.
+const WINDOW: usize = 10;
+/// How many ticks between looks at a reader's PSS, which is dear.
+const PSS_EVERY: u64 = 10;
+
+/// A camera.
+#[derive(Debug)]
+pub(super) struct Camera {
+    pub index: u32,
+    pub stream: Stream,
+    pub rings: RefCell<Rings>,
+    /// To the running reader, once it has been told of all rings and subscribers.
+    outbox: RefCell<Option<Rc<Outbox>>>,
+    pub life: RefCell<Life>,
+    /// Why it has no frame ring of the size that its reader asked for last.
+    refusal: RefCell<Option<Refusal>>,
+}
+
+impl Camera {
+    pub fn new(index: u32, stream: Stream) -> Self {
+        let (state, reason) = if stream.enabled {
+            (State::Connecting, "starting")
+        } else {
+            (State::Disabled, "enabled = false")
+        };
+        Self {
+            index,
+            stream,
+            rings: RefCell::default(),
+            outbox: RefCell::default(),
+            life: RefCell::new(Life::new(state, reason)),
+            refusal: RefCell::default(),
+        }
+    }
+
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.borrow().clone()
+    }
+
+    pub fn set_refusal(&self, refusal: Option<Refusal>) {
+        *self.refusal.borrow_mut() = refusal;
+    }
+
+    /// Sends a message to the running reader. `false`: there is none, and the next one will be
+    /// told of the state that the message brings about.
+    pub fn tell(&self, message: Outgoing) -> bool {
+        match &*self.outbox.borrow() {
+            Some(outbox) => {
+                outbox.push(message);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Opens the way to a new reader, after the messages that it must see first.
+    pub fn connect(&self, first: Vec<Outgoing>) -> Rc<Outbox> {
+        let outbox = Rc::new(Outbox::default());
+        outbox
+            .queue
+            .borrow_mut()
+            .extend(first.into_iter().map(Rc::new));
+        *self.outbox.borrow_mut() = Some(outbox.clone());
+        outbox
+    }
+
+    /// The way to the running reader.
+    pub fn outbox(&self) -> Option<Rc<Outbox>> {
+        self.outbox.borrow().clone()
+    }
+
+    /// The reader is gone, or about to be.
+    pub fn disconnect(&self) {
+        *self.outbox.borrow_mut() = None;
+        self.rings.borrow_mut().all_known();
+    }
+
+    /// Ends a subscription.
+    pub fn detach(&self, id: u64) {
+        if self.rings.borrow_mut().detach(id) {
+            self.tell(Outgoing {
+                message: ToReader::RemoveSubscriber { id },
+                fds: Vec::new(),
+            });
+        }
+    }
+}
+
+/// Messages that wait for room in a reader's socket.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: RefCell<VecDeque<Rc<Outgoing>>>,
+    wake: Notify,
+}
+
+impl Outbox {
+    pub fn push(&self, message: Outgoing) {
+        self.queue.borrow_mut().push_back(Rc::new(message));
+        self.wake.notify_one();
+    }
+
+    /// More waits than a living reader ever leaves.
+    pub fn overflown(&self) -> bool {
+        self.queue.borrow().len() > policy::OUTBOX
+    }
+
+    /// Waits for the oldest message. It stays until [`Outbox::sent`]. Cancel-safe.
+    pub async fn front(&self) -> Rc<Outgoing> {
+        loop {
+            let front = self.queue.borrow().front().cloned();
+            match front {
+                Some(message) => return message,
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    pub fn sent(&self) {
+        self.queue.borrow_mut().pop_front();
+    }
+}
+
+/// What the supervisor knows of a camera's reader, present or last.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// While there is no reader to say so itself.
+    state: State,
+    reason: String,
+    since_unix_ms: u64,
+    pub pid: Option<Pid>,
+    pub cpus: Vec<u32>,
+    pub restarts: u32,
+    pub watch: Option<Watch>,
+    pub rollup: Option<usage::Rollup>,
+    pss: Option<u64>,
+    ticks: u64,
+    /// Sums of all earlier readers.
+    before: Figures,
+    samples: VecDeque<Sample>,
+}
+
+/// A look at a reader.
+#[derive(Clone, Debug)]
+struct Sample {
+    at: Instant,
+    snapshot: Snapshot,
+    cpu_ns: Option<u64>,
+}
+
+/// What a camera's readers did, as of the last tick.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub state: State,
+    pub reason: String,
+    pub since_unix_ms: u64,
+    /// Sums over all readers of the camera; what is not a sum is the present reader's.
+    pub figures: Figures,
+    pub clock: Option<ClockSource>,
+    pub rates: Rates,
+    pub latency_ms: Option<(f64, f64)>,
+    pub memory_bytes: Option<u64>,
+}
+
+/// Per second, over the last seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rates {
+    pub units: f64,
+    pub decoded: f64,
+    pub published: f64,
+    /// Of one core.
+    pub cpu_percent: f64,
+}
+
+impl Life {
+    fn new(state: State, reason: &str) -> Self {
+        Self {
+            state,
+            reason: reason.to_owned(),
+            since_unix_ms: clock::unix_ms(),
+            pid: None,
+            cpus: Vec::new(),
+            restarts: 0,
+            watch: None,
+            rollup: None,
+            pss: None,
+            ticks: 0,
+            before: Figures::default(),
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// What to say while no reader says anything.
+    pub fn set_state(&mut self, state: State, reason: String) {
+        if state != self.state {
+            self.since_unix_ms = clock::unix_ms();
+        }
+        self.state = state;
+        self.reason = reason;
+    }
+
+    /// A new reader.
+    pub fn begin(&mut self, pid: Pid, watch: Watch) {
+        self.pid = Some(pid);
+        self.watch = Some(watch);
+        self.samples.clear();
+        self.pss = None;
+        self.ticks = 0;
+    }
+
+    /// The reader is gone. Its last figures are added to the sums.
+    pub fn end(&mut self) {
+        if let Some(last) = self.watch.take().and_then(|watch| watch.snapshot()) {
+            self.before = sum(&self.before, &last.figures);
+        }
+        self.pid = None;
+        self.rollup = None;
+        self.pss = None;
+        self.samples.clear();
+    }
+
+    /// Looks at the reader, once a second. `None`: the page cannot be read, which only a hostile
+    /// reader brings about.
+    pub fn look(&mut self) -> Option<Snapshot> {
+        let snapshot = self.watch.as_ref()?.snapshot()?;
+        if self.samples.len() > WINDOW {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(Sample {
+            at: Instant::now(),
+            snapshot: snapshot.clone(),
+            cpu_ns: self.pid.and_then(usage::cpu_time_ns),
+        });
+        if self.ticks.is_multiple_of(PSS_EVERY) {
+            self.pss = self.rollup.as_ref().and_then(usage::Rollup::pss_bytes);
+        }
+        self.ticks += 1;
+        Some(snapshot)
+    }
+
+    /// What it costs to decode the camera, in pixels per second.
+    pub fn pixels_per_second(&self) -> Option<f64> {
+        let last = &self.samples.back()?.snapshot.figures;
+        let rate = self.rates().units;
+        Some(last.width as f64 * last.height as f64 * rate).filter(|pixels| *pixels > 0.0)
+    }
+
+    /// For status.
+    pub fn report(&self) -> Report {
+        let now = self.watch.as_ref().and_then(Watch::snapshot);
+        let (state, reason, since_unix_ms) = match &now {
+            // It has not said anything yet.
+            Some(now) if now.since_unix_ms != 0 => {
+                (now.state, now.reason.clone(), now.since_unix_ms)
+            }
+            _ => (self.state, self.reason.clone(), self.since_unix_ms),
+        };
+        let figures = match &now {
+            Some(now) => sum(&self.before, &now.figures),
+            None => self.before,
+        };
+        Report {
+            state,
+            reason,
+            since_unix_ms,
+            figures,
+            clock: now.as_ref().and_then(|now| now.clock),
+            rates: self.rates(),
+            latency_ms: now.as_ref().and_then(|now| self.latency_ms(&now.latency)),
+            memory_bytes: self.pss.or_else(|| usage::resident_bytes(self.pid?)),
+        }
+    }
+
+    /// From the oldest sample that is kept to the newest: a camera with one frame a second would
+    /// show 0 and 2 in turns otherwise.
+    fn rates(&self) -> Rates {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return Rates::default();
+        };
+        let seconds = last.at.duration_since(first.at).as_secs_f64();
+        if seconds < policy::TICK.as_secs_f64() / 2.0 {
+            return Rates::default();
+        }
+        let rate = |figure: fn(&Figures) -> u64| {
+            let delta =
+                figure(&last.snapshot.figures).saturating_sub(figure(&first.snapshot.figures));
+            delta as f64 / seconds
+        };
+        let cpu = match (first.cpu_ns, last.cpu_ns) {
+            (Some(first), Some(last)) => last.saturating_sub(first),
+            _ => 0,
+        };
+        Rates {
+            units: rate(|f| f.access_units),
+            decoded: rate(|f| f.frames_decoded),
+            published: rate(|f| f.frames_published),
+            cpu_percent: Duration::from_nanos(cpu).as_secs_f64() / seconds * 100.0,
+        }
+    }
+
+    /// Of the last seconds, or, where nothing was published in them, of all.
+    fn latency_ms(&self, now: &Histogram) -> Option<(f64, f64)> {
+        let both = |h: &Histogram| Some((h.quantile_ms(0.5)?, h.quantile_ms(0.99)?));
+        let recent = self
+            .samples
+            .front()
+            .and_then(|first| both(&now.since(&first.snapshot.latency)));
+        recent.or_else(|| both(now))
+    }
+}
+
+/// Counters add up; all else is the later one's.
+fn sum(before: &Figures, now: &Figures) -> Figures {
+    let mut sum = *now;
+    // From a hostile page, sums need not fit.
+    for (sum, before) in [
+        (&mut sum.access_units, before.access_units),
+        (&mut sum.frames_decoded, before.frames_decoded),
+        (&mut sum.frames_published, before.frames_published),
+        (&mut sum.dropped_no_slot, before.dropped_no_slot),
+        (&mut sum.dropped_no_memory, before.dropped_no_memory),
+        (&mut sum.dropped_overload, before.dropped_overload),
+        (&mut sum.dropped_max_fps, before.dropped_max_fps),
+        (&mut sum.dropped_corrupt, before.dropped_corrupt),
+        (&mut sum.decode_errors, before.decode_errors),
+        (&mut sum.copied_frames, before.copied_frames),
+        (&mut sum.rtp_lost, before.rtp_lost),
+        (&mut sum.reconnects, before.reconnects),
+        (&mut sum.bytes_in, before.bytes_in),
+    ] {
+        *sum = sum.saturating_add(before);
+    }
+    sum
+}
