@@ -7,7 +7,8 @@
 Each camera has a port of its own, as real ones have addresses of their own; the system chooses it unless
 --port gives the first. A camera begins with a key frame when its first client plays, and repeats its clip
 without a seam in RTP time; it stands still while nobody watches. Access units are split once and pushed
-without copying: a camera costs about 0.1 ms per picture, nothing is parsed or encoded while it runs.
+without copying, nothing is parsed or encoded while it runs: 60 cameras of 720p at 6 pictures and 2 Mbit/s
+cost a quarter of a core.
 
 --camera NAME[*COUNT]=CLIP[@FPS][,OPTION...]     CLIP: a name of clips.py, or a file
     user=U,password=P     asks for these; auth=digest (default) or basic
@@ -15,7 +16,7 @@ without copying: a camera costs about 0.1 ms per picture, nothing is parsed or e
     start=K               begins K pictures after the key frame
     lossy                 allows `lose`: one more element in the way of each packet
 
-Writes "CAMERA NAME URL" for each, then "READY port=FIRST n=COUNT". Then it obeys lines on its standard
+Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then "READY port=FIRST n=COUNT". Then it obeys lines on its standard
 input, and answers each with "OK {json}" or "ERROR text":
     stop NAME       power off: drops its clients, refuses connections
     start NAME      power on again, same port
@@ -118,9 +119,9 @@ def parse_camera(text: str) -> list[Settings]:
 class Clip:
     """A clip ready to send: access units as GStreamer memory, shared by all its cameras."""
 
-    def __init__(self, path: Path, fps: Fraction, *, fields: bool) -> None:
+    def __init__(self, path: Path, fps: Fraction, *, tag: int = 0, fields: bool = False) -> None:
         stream = streams.load(path, fields=fields)
-        self.fps = fps
+        self.fps, self.tag = fps, tag
         self.units = stream.units
         self.buffers = [Gst.Buffer.new_wrapped(unit.data) for unit in stream.units]
         self.parameters = stream.parameters
@@ -137,10 +138,10 @@ class Clip:
         known = clips.CLIPS.get(name)
         if known:
             fields = known.interlaced == "paff"
-            return Clip(clips.ensure(name), fps or Fraction(known.fps), fields=fields)
+            return Clip(clips.ensure(name), fps or Fraction(known.fps), tag=known.tag, fields=fields)
         if fps is None:
             raise SystemExit(f"farm: {name} is no clip of clips.py; for a file, write {name}@FPS")
-        return Clip(Path(name), fps, fields=False)
+        return Clip(Path(name), fps)
 
     def key_from(self, position: int) -> int:
         """The first key frame at or after a position, modulo the clip."""
@@ -253,14 +254,12 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
 
     def do_create_element(self, _url: GstRtsp.RTSPUrl) -> Gst.Element:
         clip = self.camera.clip
-        element = Gst.parse_launch(
-            f"( appsrc name=src is-live=true format=time max-bytes=0 caps={clip.caps} ! identity name=in silent=true )"
-        )
+        element = Gst.parse_launch(f"( appsrc name=src is-live=true format=time max-bytes=0 caps={clip.caps} )")
         loss = " ! identity name=loss silent=true" if self.camera.settings.lossy else ""
         payload = Gst.parse_bin_from_description(clip.payloader + loss, True)
         payload.set_name("pay0")
         element.add(payload)
-        element.get_by_name("in").link(payload)
+        element.get_by_name("src").link(payload)
         return element
 
     def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
@@ -547,7 +546,7 @@ def main() -> None:
         GLib.timeout_add(int(arguments.seconds * 1000), farm.loop.quit)
     farm.listen_to_stdin(exit_at_end=arguments.exit_on_eof)
     for camera in farm.cameras.values():
-        say(f"CAMERA {camera.settings.name} {camera.url}")
+        say(f"CAMERA {camera.settings.name} {camera.url} {camera.clip.tag} {len(camera.clip.units)}")
     first = next(iter(farm.cameras.values()))
     say(f"READY port={first.port} n={len(farm.cameras)}")
     farm.loop.run()

@@ -154,7 +154,7 @@ class Farm:
         while not (line := self.process.stdout.readline()).startswith("READY"):
             if not line:
                 raise AssertionError("farm.py ended before it was ready")
-            _, name, url = line.split()
+            _, name, url, _, _ = line.split()
             self.urls[name] = url
 
     def __call__(self, command: str) -> dict[str, object]:
