@@ -1,3 +1,5 @@
 //! The camring daemon: reads many RTSP cameras, each in its own pinned process, and puts decoded
 //! frames into shared-memory rings (crate `camring-ring`).
 #![deny(unsafe_code)]
+
+pub mod media;
