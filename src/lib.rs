@@ -23,6 +23,7 @@
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod media;
 pub mod reader;
 pub mod supervisor;
 pub mod sys;
