@@ -29,52 +29,19 @@ use super::source::{
 };
 use watch::{Verdict, Watch};
 
+pub use crate::health::State;
+
 /// Period of heartbeats and watchdog checks.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// What a camera is doing, as shown everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum State {
-    /// A session is being set up, or waits for its first key frame.
-    Connecting = 0,
-    /// Pictures arrive.
-    Streaming = 1,
-    /// A session is up but pictures have stopped.
-    Stalled = 2,
-    /// Waiting to try again.
-    Backoff = 3,
-    /// Waiting long: the camera refuses the login.
-    Unauthorized = 4,
-    /// Waiting long: somebody has to change something.
-    Failed = 5,
-    /// Not wanted.
-    Disabled = 6,
-}
-
-impl State {
-    /// `snake_case` name, as in status output.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Connecting => "connecting",
-            State::Streaming => "streaming",
-            State::Stalled => "stalled",
-            State::Backoff => "backoff",
-            State::Unauthorized => "unauthorized",
-            State::Failed => "failed",
-            State::Disabled => "disabled",
-        }
-    }
-
-    /// The state in which a camera waits after `error`.
-    pub fn after(error: &SourceError) -> State {
-        match error.kind.retry_class() {
-            RetryClass::Credentials => State::Unauthorized,
-            // Another client's fault, and gone when it leaves.
-            _ if matches!(error.kind, SourceErrorKind::Busy(_)) => State::Backoff,
-            RetryClass::Slow => State::Failed,
-            RetryClass::Soon => State::Backoff,
-        }
+/// The state in which a camera waits after `error`.
+fn state_after(error: &SourceError) -> State {
+    match error.kind.retry_class() {
+        RetryClass::Credentials => State::Unauthorized,
+        // Another client's fault, and gone when it leaves.
+        _ if matches!(error.kind, SourceErrorKind::Busy(_)) => State::Backoff,
+        RetryClass::Slow => State::Failed,
+        RetryClass::Soon => State::Backoff,
     }
 }
 
@@ -222,7 +189,7 @@ pub async fn run_session_loop<C, K, R, H>(
             last_reason = reason.clone();
         }
         let shown = format!("{reason}; next try in {:.0} s", wait.as_secs_f32().ceil());
-        report.state(State::after(&error), &shown);
+        report.state(state_after(&error), &shown);
         let rest = async {
             connector.settle(config.timeouts.teardown).await;
             sleep(wait).await;
