@@ -9,6 +9,7 @@ and of this code.
 
     clips.py --list
     clips.py --make NAME... [--out DIR]      prints one path per name
+    clips.py --make-tests                    all but those that only benches use
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 import framecode
+import numpy as np
+import numpy.typing as npt
 import paff
 from framecode import Plane
 
 Picture = tuple[Plane, Plane, Plane]
+Samples = npt.NDArray[np.float32]
 HERE = Path(__file__).resolve().parent
 KEEP_UNUSED_DAYS = 14
 
@@ -51,6 +53,7 @@ class Clip:
     gop_seconds: int = 1
     profile: str = "main"
     interlaced: str = ""  # mbaff | paff
+    bench: bool = False  # of no use to the tests: only made when asked for
 
     @property
     def frames(self) -> int:
@@ -81,8 +84,8 @@ CLIPS = {
         Clip("h264-paff", "h264", ((320, 192),), 10, 4, 11, interlaced="paff"),
         Clip("h264-resize", "h264", (NHD, HD, NHD), 25, 6, 12, kbit=1500),
         # For benches.
-        Clip("h264-720p6", "h264", (HD,), 6, 20, 13, kbit=2000, gop_seconds=2),
-        Clip("h265-2160p", "h265", (UHD,), 15, 4, 14, kbit=8000, gop_seconds=2),
+        Clip("h264-720p6", "h264", (HD,), 6, 20, 13, kbit=2000, gop_seconds=2, bench=True),
+        Clip("h265-2160p", "h265", (UHD,), 15, 4, 14, kbit=8000, gop_seconds=2, bench=True),
     )
 }
 
@@ -90,7 +93,7 @@ CLIPS = {
 # --- the scene -------------------------------------------------------------------------------------
 
 
-def _texture(rng: np.random.Generator, height: int, width: int, mean: int, contrast: float) -> npt_float:
+def _texture(rng: np.random.Generator, height: int, width: int, mean: int, contrast: float) -> Samples:
     """Detail at every scale, coarse scales stronger: random grids of growing fineness, added."""
     total = np.full((height, width), mean, np.float32)
     size = 64
@@ -102,10 +105,7 @@ def _texture(rng: np.random.Generator, height: int, width: int, mean: int, contr
     return total
 
 
-npt_float = np.ndarray
-
-
-def _to_plane(values: npt_float, low: int = 16, high: int = 235) -> Plane:
+def _to_plane(values: Samples, low: int = 16, high: int = 235) -> Plane:
     plane: Plane = np.clip(values, low, high).astype(np.uint8)
     return plane
 
@@ -174,7 +174,18 @@ def _encoder(clip: Clip) -> list[str]:
         options = f"bframes=0:ref=1:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:rc-lookahead=0"
         options += f":repeat-headers=1:frame-threads=1:log-level=error:vbv-maxrate={clip.kbit}"
         options += f":vbv-bufsize={clip.kbit}"
-        return ["-c:v", "libx265", "-preset", "superfast", *rate, *color, "-x265-params", options, "-f", "hevc"]
+        return [
+            "-c:v",
+            "libx265",
+            "-preset",
+            "superfast",
+            *rate,
+            *color,
+            "-x265-params",
+            options,
+            "-f",
+            "hevc",
+        ]
     options = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:rc-lookahead=0:mbtree=0:sliced-threads=0"
     options += ":slices=1:repeat-headers=1"
     if clip.interlaced:
@@ -204,7 +215,16 @@ def _encode(clip: Clip, target: Path, tick: Tick) -> None:
             return
         for part, (width, height) in enumerate(clip.sizes):
             command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin"]
-            command += ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(clip.fps)]
+            command += [
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "yuv420p",
+                "-s",
+                f"{width}x{height}",
+                "-r",
+                str(clip.fps),
+            ]
             command += ["-i", "pipe:0", *_encoder(clip), "pipe:1"]
             out.flush()
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as process:
@@ -258,7 +278,9 @@ class Progress:
     def tick(self, done: int) -> None:
         if sys.stderr.isatty() and time.monotonic() - self._shown > 0.2:
             self._shown = time.monotonic()
-            print(f"\rclips: {self._clip.name} {done}/{self._clip.frames} frames\033[K", end="", file=sys.stderr)
+            print(
+                f"\rclips: {self._clip.name} {done}/{self._clip.frames} frames\033[K", end="", file=sys.stderr
+            )
 
     def finish(self, size: int) -> None:
         if sys.stderr.isatty():
@@ -301,18 +323,25 @@ def ensure_all(names: list[str], folder: Path | None = None) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--list", action="store_true", help="what there is")
-    parser.add_argument("--make", nargs="+", metavar="NAME", default=[], choices=[*CLIPS], help="generate these")
+    parser.add_argument(
+        "--make", nargs="+", metavar="NAME", default=[], choices=[*CLIPS], help="generate these"
+    )
+    parser.add_argument("--make-tests", action="store_true", help="generate what the tests use")
     parser.add_argument("--out", type=Path, metavar="DIR", help="another folder than the cache")
     arguments = parser.parse_args()
     if arguments.list:
         for clip in CLIPS.values():
             sizes = " -> ".join(f"{w}x{h}" for w, h in clip.sizes)
-            print(f"{clip.name:14} {clip.codec:5} {sizes} {clip.fps} fps, {clip.seconds} s, {clip.interlaced or 'progressive'}")
-    elif not arguments.make:
+            scan = clip.interlaced or "progressive"
+            print(f"{clip.name:14} {clip.codec:5} {sizes} {clip.fps} fps, {clip.seconds} s, {scan}")
+    wanted = arguments.make + [c.name for c in CLIPS.values() if arguments.make_tests and not c.bench]
+    if not wanted and not arguments.list:
         parser.print_help()
-    for path in ensure_all(arguments.make, arguments.out):
+    for path in ensure_all(wanted, arguments.out):
         print(path)
 
 

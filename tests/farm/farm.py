@@ -16,8 +16,8 @@ cost a quarter of a core.
     start=K               begins K pictures after the key frame
     lossy                 allows `lose`: one more element in the way of each packet
 
-Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then "READY port=FIRST n=COUNT". Then it obeys lines on its standard
-input, and answers each with "OK {json}" or "ERROR text":
+Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then
+"READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}" or "ERROR text":
     stop NAME       power off: drops its clients, refuses connections
     start NAME      power on again, same port
     hang NAME       accepts connections and never answers (until `start`)
@@ -55,9 +55,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import gi
-
 import clips
+import gi
 import streams
 from framecode import MAX_INDEX
 
@@ -254,7 +253,9 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
 
     def do_create_element(self, _url: GstRtsp.RTSPUrl) -> Gst.Element:
         clip = self.camera.clip
-        element = Gst.parse_launch(f"( appsrc name=src is-live=true format=time max-bytes=0 caps={clip.caps} )")
+        element = Gst.parse_launch(
+            f"( appsrc name=src is-live=true format=time max-bytes=0 caps={clip.caps} )"
+        )
         loss = " ! identity name=loss silent=true" if self.camera.settings.lossy else ""
         payload = Gst.parse_bin_from_description(clip.payloader + loss, True)
         payload.set_name("pay0")
@@ -385,7 +386,9 @@ class Camera:
     # --- commands
 
     def _drop_clients(self) -> None:
-        self.server.client_filter(lambda _server, client: client.close() or GstRtspServer.RTSPFilterResult.REMOVE)
+        self.server.client_filter(
+            lambda _server, client: client.close() or GstRtspServer.RTSPFilterResult.REMOVE
+        )
 
     def stop(self) -> None:
         if self._watch:
@@ -522,12 +525,16 @@ def die_with_parent(parent: int) -> None:
 
 def main() -> None:
     parent = os.getppid()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--camera", action="append", required=True, type=parse_camera, metavar="NAME=CLIP")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="port of the first camera, the next ones follow")
     parser.add_argument("--sendts", metavar="FILE", help="where to keep the send times")
-    parser.add_argument("--rtcp-interval-ms", type=int, default=1000, help="least time between sender reports")
+    parser.add_argument(
+        "--rtcp-interval-ms", type=int, default=1000, help="least time between sender reports"
+    )
     parser.add_argument("--seconds", type=float, help="ends by itself after this time")
     parser.add_argument("--die-with-parent", action="store_true", help="ends when its parent does")
     parser.add_argument("--exit-on-eof", action="store_true", help="ends when standard input does")

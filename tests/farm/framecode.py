@@ -16,7 +16,7 @@ same decoder; both are tested on the same clips.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,8 @@ MAX_INDEX = 16383
 BLACK, WHITE, THRESHOLD = 16, 235, 126
 
 
-class Code(NamedTuple):
+@dataclasses.dataclass(frozen=True, order=True)
+class Code:
     """What one intact picture says."""
 
     tag: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-
 from framecode import Plane
 
 _LOG2_MAX_FRAME_NUM = 8
@@ -93,7 +92,13 @@ def _macroblocks(y: Plane, u: Plane, v: Plane) -> list[list[bytes]]:
 
 
 def _field(
-    blocks: list[list[bytes]], old: list[list[bytes]] | None, *, frame_num: int, bottom: bool, idr: bool, idr_id: int
+    blocks: list[list[bytes]],
+    old: list[list[bytes]] | None,
+    *,
+    frame_num: int,
+    bottom: bool,
+    idr: bool,
+    idr_id: int,
 ) -> bytes:
     intra = old is None
     bits = _Bits().ue(0).ue(7 if intra else 5).ue(0)
@@ -120,7 +125,9 @@ def _field(
     return _nal(3, 5 if idr else 1, bytes(out))
 
 
-def encode(pictures: Iterator[tuple[Plane, Plane, Plane]], width: int, height: int, fps: int, gop: int) -> Iterator[bytes]:
+def encode(
+    pictures: Iterator[tuple[Plane, Plane, Plane]], width: int, height: int, fps: int, gop: int
+) -> Iterator[bytes]:
     """One access unit pair (top and bottom field) per picture; each group of `gop` frames is closed."""
     before: list[list[list[bytes]] | None] = [None, None]
     for n, picture in enumerate(pictures):
@@ -129,11 +136,8 @@ def encode(pictures: Iterator[tuple[Plane, Plane, Plane]], width: int, height: i
         for bottom in (False, True):
             y, u, v = (plane[bottom::2] for plane in picture)
             blocks = _macroblocks(y, u, v)
-            if key:
-                # The bottom field of an IDR picture refers to its top field.
-                old = before[0] if bottom else None
-            else:
-                old = before[bottom]
+            # The bottom field of an IDR picture refers to its top field.
+            old = (before[0] if bottom else None) if key else before[bottom]
             frame += _field(
                 blocks,
                 old,

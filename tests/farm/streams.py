@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import struct
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _h26x(data: bytes, codec: str) -> Stream:
     start, pictures, key = 0, 0, False
     parameters = b""
     in_parameters = True
-    for (at, header), (end, _) in zip(nals, nals[1:], strict=False):
+    for (at, header), (end, _) in itertools.pairwise(nals):
         if codec == "h265":
             kind = data[header] >> 1 & 0x3F
             picture, is_key, is_parameters = kind < 32, 16 <= kind <= 21, 32 <= kind <= 34

@@ -1,9 +1,10 @@
-"""The test cameras keep their promises: what arrives by RTP is checked here, by a small RTSP client over TCP."""
+"""The test cameras keep their promises: a small RTSP client checks what arrives."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -191,10 +192,10 @@ class Cameras(unittest.TestCase):
         units = client.units(250)  # more than twice the clip
         self.assertLessEqual({7, 8, 5}, h264_kinds(units[0]))
         flat = [packet for unit in units for packet in unit]
-        for a, b in zip(flat, flat[1:], strict=False):
+        for a, b in itertools.pairwise(flat):
             self.assertEqual((a.sequence + 1) & 0xFFFF, b.sequence)
-        for a, b in zip(units, units[1:], strict=False):
-            self.assertEqual(b[0].time - a[0].time & 0xFFFFFFFF, 900)
+        for before, after in itertools.pairwise(units):
+            self.assertEqual(after[0].time - before[0].time & 0xFFFFFFFF, 900)
         info = dict(re.findall(r"(seq|rtptime)=(\d+)", head))
         self.assertEqual(info, {"seq": str(flat[0].sequence), "rtptime": str(flat[0].time)})
 
@@ -295,7 +296,7 @@ class Cameras(unittest.TestCase):
         farm("lose a 0.2")
         client.units(2)
         flat = [packet for unit in client.units(20) for packet in unit]
-        gaps = sum((a.sequence + 1) & 0xFFFF != b.sequence for a, b in zip(flat, flat[1:], strict=False))
+        gaps = sum((a.sequence + 1) & 0xFFFF != b.sequence for a, b in itertools.pairwise(flat))
         self.assertGreater(gaps, 0)
 
     def test_hang_accepts_and_is_silent(self) -> None:
@@ -310,10 +311,12 @@ class Cameras(unittest.TestCase):
         farm = self.farm("--camera", "a=h265-360p@50")
         command = ["ffprobe", "-v", "error", "-rtsp_transport", "udp", "-read_intervals", "%+3"]
         command += ["-show_entries", "packet=pts_time", "-of", "csv=p=0", farm.urls["a"]]
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split()
+        lines = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=True
+        ).stdout.split()
         times = [float(t.strip(",")) for t in lines if not t.startswith("N/A")]
         self.assertGreater(len(times), 100)
-        for a, b in zip(times, times[1:], strict=False):
+        for a, b in itertools.pairwise(times):
             self.assertAlmostEqual(b - a, 0.02, places=3)
 
     def test_it_ends_with_its_standard_input(self) -> None:
