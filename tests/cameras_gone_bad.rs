@@ -25,7 +25,9 @@ fn wait_for_reason(daemon: &Daemon, name: &str, states: &[&str], words: &[&str])
     daemon.wait_for_camera(name, &format!("{states:?} because {words:?}"), |c| {
         let reason = c["reason"].as_str().unwrap_or_default().to_lowercase();
         states.iter().any(|s| c["state"] == *s)
-            && words.iter().all(|word| reason.contains(&word.to_lowercase()))
+            && words
+                .iter()
+                .all(|word| reason.contains(&word.to_lowercase()))
     })
 }
 
@@ -51,7 +53,10 @@ fn a_camera_that_is_not_there_is_retried_without_spinning() {
     // Two seconds of watching, half a second at least between tries (jitter halves it).
     assert!(tries <= 40, "{tries} tries");
     let absent = daemon.camera("absent");
-    assert_eq!(absent["restarts"], 0, "a camera's fault restarts no process: {absent}");
+    assert_eq!(
+        absent["restarts"], 0,
+        "a camera's fault restarts no process: {absent}"
+    );
 }
 
 #[test]
@@ -64,7 +69,11 @@ fn wrong_logins_and_paths_have_states_of_their_own() {
     farm.remove("gone");
     let config = format!(
         "{QUICK}{}{}{}{}",
-        camera("wrong", farm.url("login"), "username = \"admin\"\npassword = \"canary-wrong\"\n"),
+        camera(
+            "wrong",
+            farm.url("login"),
+            "username = \"admin\"\npassword = \"canary-wrong\"\n"
+        ),
         camera("none", farm.url("login"), ""),
         camera("gone", farm.url("gone"), ""),
         camera("good", farm.url("good"), ""),
@@ -89,10 +98,14 @@ fn a_camera_that_goes_silent_or_away_comes_back_by_itself() {
         Camera::new("good", "h264-180p"),
     ]);
     let names = ["silent", "off", "hung", "good"];
-    let config = names.iter().fold(QUICK.to_owned(), |text, name| text + &camera(name, farm.url(name), ""));
+    let config = names.iter().fold(QUICK.to_owned(), |text, name| {
+        text + &camera(name, farm.url(name), "")
+    });
     let daemon = Daemon::start(&config);
-    let mut viewers: Vec<_> =
-        names.iter().map(|name| Viewer::attach(&daemon, &farm, name)).collect();
+    let mut viewers: Vec<_> = names
+        .iter()
+        .map(|name| Viewer::attach(&daemon, &farm, name))
+        .collect();
     for viewer in &mut viewers {
         viewer.watch(3);
     }
@@ -100,9 +113,13 @@ fn a_camera_that_goes_silent_or_away_comes_back_by_itself() {
     farm.stop("off");
     farm.hang("hung");
     let pids: Vec<_> = names.iter().map(|name| daemon.reader_pid(name)).collect();
-    daemon.wait_for_camera("silent", "stalled or waiting", |c| c["state"] != "streaming");
+    daemon.wait_for_camera("silent", "stalled or waiting", |c| {
+        c["state"] != "streaming"
+    });
     wait_for_reason(&daemon, "off", &["backoff"], &["refused"]);
-    daemon.wait_for_camera("hung", "not streaming", |c| c["state"] == "backoff" || c["state"] == "connecting");
+    daemon.wait_for_camera("hung", "not streaming", |c| {
+        c["state"] == "backoff" || c["state"] == "connecting"
+    });
     viewers[3].watch(25);
     farm.resume("silent");
     farm.restart("off");
@@ -121,13 +138,17 @@ fn a_camera_that_goes_silent_or_away_comes_back_by_itself() {
 #[test]
 fn a_disabled_camera_is_listed_and_has_no_process() {
     let farm = Farm::start(&[Camera::new("good", "h264-180p")]);
-    let config = camera("good", farm.url("good"), "") + &camera("off", "rtsp://127.0.0.1:1/x", "enabled = false\n");
+    let config = camera("good", farm.url("good"), "")
+        + &camera("off", "rtsp://127.0.0.1:1/x", "enabled = false\n");
     let daemon = Daemon::start(&config);
     daemon.wait_for_state("good", "streaming");
     let off = daemon.wait_for_state("off", "disabled");
     assert!(off["pid"].is_null(), "{off}");
     let refused = daemon.camring(["tail", "off", "-n", "1"]).output().unwrap();
     let text = String::from_utf8_lossy(&refused.stderr).to_lowercase();
-    assert!(!refused.status.success() && text.contains("disabled"), "{text}");
+    assert!(
+        !refused.status.success() && text.contains("disabled"),
+        "{text}"
+    );
     std::thread::sleep(Duration::from_millis(1));
 }

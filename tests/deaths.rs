@@ -15,12 +15,18 @@ const QUICK: &str = "[retry]\ninitial = \"100ms\"\nmax = \"200ms\"\n\n";
 
 fn site(farm: &Farm, cameras: &[&str]) -> String {
     cameras.iter().fold(QUICK.to_owned(), |text, name| {
-        format!("{text}[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n", farm.url(name))
+        format!(
+            "{text}[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n",
+            farm.url(name)
+        )
     })
 }
 
 fn kills() -> u32 {
-    std::env::var("CAMRING_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(25)
+    std::env::var("CAMRING_TORTURE")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(25)
 }
 
 /// A small generator: the moments of the kills differ from run to run, and the seed is printed.
@@ -62,7 +68,9 @@ fn readers_killed_at_random_tear_nothing_and_keep_their_subscribers() {
     assert_eq!(daemon.camera("neighbour")["restarts"], 0);
     let restarts = daemon.camera("victim")["restarts"].as_u64();
     assert!(restarts >= Some(u64::from(kills())), "{restarts:?}");
-    wait_until("as many memfds as before", PATIENCE, || process::memfds(daemon.pid()) == memfds);
+    wait_until("as many memfds as before", PATIENCE, || {
+        process::memfds(daemon.pid()) == memfds
+    });
 }
 
 #[test]
@@ -73,7 +81,13 @@ fn a_subscriber_killed_or_stopped_with_pins_costs_nobody_anything() {
     viewer.next();
     for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
         let mut holders: Vec<_> = (0..3)
-            .map(|_| daemon.camring(["tail", "door"]).stdout(std::process::Stdio::null()).spawn().unwrap())
+            .map(|_| {
+                daemon
+                    .camring(["tail", "door"])
+                    .stdout(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
             .collect();
         daemon.wait_for_camera("door", "four subscribers", |c| c["subscribers"] == 4);
         for holder in &holders {
@@ -97,15 +111,28 @@ fn a_subscriber_that_holds_all_it_may_learns_so_and_hurts_nobody() {
     let daemon = Daemon::start(&site(&farm, &["door"]));
     let mut viewer = Viewer::attach(&daemon, &farm, "door");
     let client = Client::connect(&daemon.socket()).unwrap();
-    let options = AttachOptions { pins: 3, timeout: PATIENCE, ..AttachOptions::default() };
+    let options = AttachOptions {
+        pins: 3,
+        timeout: PATIENCE,
+        ..AttachOptions::default()
+    };
     let mut greedy = client.attach("door", &options).unwrap();
-    let held: Vec<_> = (0..3).map(|_| greedy.next_timeout(PATIENCE).unwrap().unwrap()).collect();
-    let sums: Vec<u64> = held.iter().map(|f| f.plane(0).iter().map(|b| u64::from(*b)).sum()).collect();
+    let held: Vec<_> = (0..3)
+        .map(|_| greedy.next_timeout(PATIENCE).unwrap().unwrap())
+        .collect();
+    let sums: Vec<u64> = held
+        .iter()
+        .map(|f| f.plane(0).iter().map(|b| u64::from(*b)).sum())
+        .collect();
     viewer.watch(30);
     let error = greedy.next_timeout(PATIENCE).unwrap_err().to_string();
     assert!(error.contains('3'), "{error}");
     for (frame, sum) in held.iter().zip(sums) {
-        assert_eq!(frame.plane(0).iter().map(|b| u64::from(*b)).sum::<u64>(), sum, "held frames stay");
+        assert_eq!(
+            frame.plane(0).iter().map(|b| u64::from(*b)).sum::<u64>(),
+            sum,
+            "held frames stay"
+        );
     }
     drop(held);
     assert!(greedy.next_timeout(PATIENCE).unwrap().is_some());
@@ -119,7 +146,10 @@ fn nothing_survives_a_killed_supervisor() {
     let mut viewer = Viewer::attach(&daemon, &farm, "a");
     viewer.next();
     daemon.wait_for_state("b", "streaming");
-    assert!(process::descendants(daemon.pid()).len() >= 3, "spawner and two readers");
+    assert!(
+        process::descendants(daemon.pid()).len() >= 3,
+        "spawner and two readers"
+    );
     daemon.kill();
 }
 

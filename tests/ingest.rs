@@ -5,9 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use camring_ring::{
-    AttachOptions, Client, Codec, FrameFlags, PixelFormat, RingChange, UnitFlags,
-};
+use camring_ring::{AttachOptions, Client, Codec, FrameFlags, PixelFormat, RingChange, UnitFlags};
 use support::viewer::Viewer;
 use support::{Camera, Daemon, Farm, PATIENCE, wait_until};
 
@@ -15,7 +13,12 @@ use support::{Camera, Daemon, Farm, PATIENCE, wait_until};
 fn site(farm: &Farm, cameras: &[(&str, &str)]) -> String {
     cameras
         .iter()
-        .map(|(name, more)| format!("[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n{more}\n", farm.url(name)))
+        .map(|(name, more)| {
+            format!(
+                "[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n{more}\n",
+                farm.url(name)
+            )
+        })
         .collect()
 }
 
@@ -33,7 +36,11 @@ fn every_codec_arrives_whole_and_in_order() {
         let status = daemon.wait_for_camera(camera, "figures", |c| {
             c["codec"] == codec && c["subscribers"] == 1 && c["fps_published"].as_f64() > Some(0.0)
         });
-        assert_eq!((&status["state"], &status["width"], &status["height"]), (&"streaming".into(), &640.into(), &360.into()), "{status}");
+        assert_eq!(
+            (&status["state"], &status["width"], &status["height"]),
+            (&"streaming".into(), &640.into(), &360.into()),
+            "{status}"
+        );
         // Drawn straight into the ring: nothing was copied.
         assert_eq!(viewer.copied, 0, "{camera}");
         assert_eq!(status["frames_dropped"]["no_slot"], 0, "{status}");
@@ -54,7 +61,13 @@ fn udp_and_logins_work() {
     let udp = "transport = \"udp\"\n";
     let config = site(
         &farm,
-        &[("udp", udp), ("udp-hevc", udp), ("udp-jpeg", udp), ("digest", login), ("basic", login)],
+        &[
+            ("udp", udp),
+            ("udp-hevc", udp),
+            ("udp-jpeg", udp),
+            ("digest", login),
+            ("basic", login),
+        ],
     );
     let daemon = Daemon::start_with(&config, |command| {
         command.env("TEST_PASSWORD", "se:cret@1");
@@ -63,7 +76,10 @@ fn udp_and_logins_work() {
         Viewer::attach(&daemon, &farm, camera).watch(15);
     }
     let status = daemon.status().to_string();
-    assert!(!status.contains("se:cret") && !daemon.log().contains("se:cret"), "the password shows");
+    assert!(
+        !status.contains("se:cret") && !daemon.log().contains("se:cret"),
+        "the password shows"
+    );
 }
 
 #[test]
@@ -73,16 +89,24 @@ fn frames_carry_the_cameras_clock() {
     let mut viewer = Viewer::attach(&daemon, &farm, "clock");
     wait_until("a frame timed by a sender report", PATIENCE, || {
         let frame = viewer.next();
-        frame.flags.contains(FrameFlags::CAPTURE_TIME_FROM_SENDER_REPORT)
+        frame
+            .flags
+            .contains(FrameFlags::CAPTURE_TIME_FROM_SENDER_REPORT)
     });
     daemon.wait_for_camera("clock", "clock", |c| c["clock"] == "sender-report");
     let frame = viewer.next();
     let age = support::unix_ns() - frame.capture_time_ns;
     // The camera is this machine: its clock is ours, and the frame is as old as it is late.
-    assert!((-1_000_000_000..60_000_000_000).contains(&age), "{age} ns old");
+    assert!(
+        (-1_000_000_000..60_000_000_000).contains(&age),
+        "{age} ns old"
+    );
     // Presentation times follow the camera's rate of 25 fps exactly.
     let next = viewer.next();
-    assert_eq!(next.pts - frame.pts, 3600 * i64::try_from(next.sequence - frame.sequence).unwrap());
+    assert_eq!(
+        next.pts - frame.pts,
+        3600 * i64::try_from(next.sequence - frame.sequence).unwrap()
+    );
 }
 
 #[test]
@@ -106,7 +130,10 @@ fn the_resolution_changes_mid_stream_without_a_restart() {
         replaced += u32::from(viewer.change == Some(RingChange::Replaced));
     }
     assert!(small >= 2 && large >= 2, "{small} small, {large} large");
-    assert!(replaced <= 1, "the ring grows once, then both sizes fit: {replaced}");
+    assert!(
+        replaced <= 1,
+        "the ring grows once, then both sizes fit: {replaced}"
+    );
     assert_eq!(daemon.reader_pid("resize"), pid);
     assert_eq!(daemon.camera("resize")["restarts"], 0);
 }
@@ -127,7 +154,9 @@ fn a_lost_packet_hides_what_was_damaged_by_it() {
     let mut viewer = Viewer::attach(&daemon, &farm, "lossy");
     viewer.watch(5);
     farm.lose("lossy", 0.02);
-    daemon.wait_for_camera("lossy", "losses", |c| c["rtp_packets_lost"].as_u64() > Some(3));
+    daemon.wait_for_camera("lossy", "losses", |c| {
+        c["rtp_packets_lost"].as_u64() > Some(3)
+    });
     // What is shown is whole, in order; what was damaged is missing. The viewer panics otherwise.
     viewer.allow_gaps();
     viewer.watch(10);
@@ -137,10 +166,16 @@ fn a_lost_packet_hides_what_was_damaged_by_it() {
 
 #[test]
 fn max_fps_and_keyframes_thin_the_frames_out() {
-    let farm = Farm::start(&[Camera::new("slow", "h264-360p"), Camera::new("keys", "h264-360p")]);
+    let farm = Farm::start(&[
+        Camera::new("slow", "h264-360p"),
+        Camera::new("keys", "h264-360p"),
+    ]);
     let config = site(
         &farm,
-        &[("slow", "[camera.decode]\nmax_fps = 5\n"), ("keys", "[camera.decode]\nmode = \"keyframes\"\n")],
+        &[
+            ("slow", "[camera.decode]\nmax_fps = 5\n"),
+            ("keys", "[camera.decode]\nmode = \"keyframes\"\n"),
+        ],
     );
     let daemon = Daemon::start(&config);
     let mut slow = Viewer::attach(&daemon, &farm, "slow").allowing_gaps();
@@ -153,22 +188,33 @@ fn max_fps_and_keyframes_thin_the_frames_out() {
     for _ in 0..3 {
         assert!(keys.next().flags.contains(FrameFlags::KEY_FRAME));
     }
-    let dropped = |camera: &str, reason: &str| daemon.camera(camera)["frames_dropped"][reason].as_u64();
+    let dropped =
+        |camera: &str, reason: &str| daemon.camera(camera)["frames_dropped"][reason].as_u64();
     assert!(dropped("slow", "max_fps") > Some(10));
     assert!(dropped("keys", "not_key") > Some(10));
 }
 
 #[test]
 fn streams_of_one_camera_have_a_name_each() {
-    let farm = Farm::start(&[Camera::new("main", "h264-360p"), Camera::new("sub", "h264-180p")]);
+    let farm = Farm::start(&[
+        Camera::new("main", "h264-360p"),
+        Camera::new("sub", "h264-180p"),
+    ]);
     let config = format!(
         "[[camera]]\nname = \"yard\"\n[[camera.stream]]\nname = \"main\"\nurl = \"{}\"\n[[camera.stream]]\nname = \"sub\"\nurl = \"{}\"\n",
         farm.url("main"),
         farm.url("sub")
     );
     let daemon = Daemon::start(&config);
-    assert_ne!(daemon.reader_pid("yard/main"), daemon.reader_pid("yard/sub"));
-    for (name, of, width) in [("yard", "main", 640), ("yard/main", "main", 640), ("yard/sub", "sub", 320)] {
+    assert_ne!(
+        daemon.reader_pid("yard/main"),
+        daemon.reader_pid("yard/sub")
+    );
+    for (name, of, width) in [
+        ("yard", "main", 640),
+        ("yard/main", "main", 640),
+        ("yard/sub", "sub", 320),
+    ] {
         let mut viewer = Viewer::attach_as(&daemon, &farm, name, of);
         assert_eq!(viewer.next().width, width);
     }
@@ -179,9 +225,15 @@ fn one_wait_covers_many_cameras_and_a_descriptor_can_be_polled() {
     let farm = Farm::start(&[Camera::new("a", "h264-180p"), Camera::new("b", "h264-360p")]);
     let daemon = Daemon::start(&site(&farm, &[("a", ""), ("b", "")]));
     let client = Client::connect(&daemon.socket()).unwrap();
-    let options = AttachOptions { pollable: true, timeout: PATIENCE, ..AttachOptions::default() };
-    let mut cameras =
-        [client.attach("a", &options).unwrap(), client.attach("b", &options).unwrap()];
+    let options = AttachOptions {
+        pollable: true,
+        timeout: PATIENCE,
+        ..AttachOptions::default()
+    };
+    let mut cameras = [
+        client.attach("a", &options).unwrap(),
+        client.attach("b", &options).unwrap(),
+    ];
     let mut seen = [0; 2];
     let until = Instant::now() + PATIENCE;
     while seen.iter().any(|n| *n < 10) && Instant::now() < until {
@@ -204,14 +256,26 @@ fn packets_can_be_read_beside_the_frames() {
     let farm = Farm::start(&[Camera::new("avc", "h264-180p")]);
     let daemon = Daemon::start(&site(&farm, &[("avc", "")]));
     let client = Client::connect(&daemon.socket()).unwrap();
-    let options = AttachOptions { timeout: PATIENCE, ..AttachOptions::default() };
+    let options = AttachOptions {
+        timeout: PATIENCE,
+        ..AttachOptions::default()
+    };
     let mut packets = client.attach_packets("avc", &options).unwrap();
     let mut bytes = Vec::new();
     let mut units = Vec::new();
     while units.len() < 60 {
-        let unit = packets.next_timeout(PATIENCE, &mut bytes).unwrap().expect("a unit in time");
-        assert_eq!((unit.codec, unit.time_base_den, unit.len as usize), (Codec::H264, 90_000, bytes.len()));
-        assert!(bytes.starts_with(&[0, 0, 0, 1]) || bytes.starts_with(&[0, 0, 1]), "Annex B");
+        let unit = packets
+            .next_timeout(PATIENCE, &mut bytes)
+            .unwrap()
+            .expect("a unit in time");
+        assert_eq!(
+            (unit.codec, unit.time_base_den, unit.len as usize),
+            (Codec::H264, 90_000, bytes.len())
+        );
+        assert!(
+            bytes.starts_with(&[0, 0, 0, 1]) || bytes.starts_with(&[0, 0, 1]),
+            "Annex B"
+        );
         units.push(unit);
     }
     assert_eq!(packets.missed(), 0);
@@ -222,8 +286,13 @@ fn packets_can_be_read_beside_the_frames() {
     }
     // A frame says which unit it was decoded from.
     let mut frames = client.attach("avc", &options).unwrap();
-    let frame = frames.next_timeout(PATIENCE).unwrap().expect("a frame in time");
+    let frame = frames
+        .next_timeout(PATIENCE)
+        .unwrap()
+        .expect("a frame in time");
     assert_eq!(frame.descriptor().pixel_format, PixelFormat::I420);
-    let unit = packets.read(frame.descriptor().access_unit, &mut bytes).unwrap();
+    let unit = packets
+        .read(frame.descriptor().access_unit, &mut bytes)
+        .unwrap();
     assert_eq!(unit.expect("still there").pts, frame.descriptor().pts);
 }

@@ -39,17 +39,23 @@ impl Default for Quality {
 /// Chroma is kept as it is subsampled; 10-bit samples lose two bits.
 pub fn encode(image: &Image<'_>, quality: Quality) -> Result<Vec<u8>, MediaError> {
     if image.width == 0 || image.height == 0 || image.width > 65_500 || image.height > 65_500 {
-        return Err(MediaError::Geometry("a JPEG is 1 to 65,500 pixels wide and high"));
+        return Err(MediaError::Geometry(
+            "a JPEG is 1 to 65,500 pixels wide and high",
+        ));
     }
     if image.planes.len() != image.format.planes() {
-        return Err(MediaError::Geometry("the number of planes does not fit the format"));
+        return Err(MediaError::Geometry(
+            "the number of planes does not fit the format",
+        ));
     }
     for (index, (bytes, stride)) in image.planes.iter().enumerate() {
         let (row, rows) = image
             .format
             .plane_size(index, image.width, image.height)
             .ok_or(MediaError::Geometry("a plane is too large to describe"))?;
-        let needed = stride.checked_mul(rows as usize - 1).and_then(|n| n.checked_add(row as usize));
+        let needed = stride
+            .checked_mul(rows as usize - 1)
+            .and_then(|n| n.checked_add(row as usize));
         if *stride < row as usize || needed.is_none_or(|needed| bytes.len() < needed) {
             return Err(MediaError::Geometry("a plane is shorter than its rows"));
         }

@@ -21,12 +21,14 @@ pub mod ffi;
 pub mod jpeg;
 pub mod parameters;
 mod picture_decoder;
-mod types;
 
+pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
-pub use ffi::{Decoder, DecoderOptions, Picture, PictureSlots, RingSlots, Skip, SlotBuffer, warm_up};
+pub use ffi::{
+    Decoder, DecoderOptions, Picture, PictureSlots, PublishError, Published, RingSlots, Skip,
+    SlotBuffer, warm_up,
+};
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
-pub use types::{Codec, ColorRange, PixelFormat, Plane};
 
 /// The longest access unit accepted, in bytes: an 8K key frame at the highest rate of any camera
 /// seen is below 8 MiB.
@@ -36,11 +38,7 @@ pub const MAX_UNIT_BYTES: usize = 32 << 20;
 /// starts at a multiple of 64 bytes.
 ///
 /// `None` for no pixels, and when a plane is larger than its descriptor can say.
-pub fn packed_layout(
-    format: PixelFormat,
-    width: u32,
-    height: u32,
-) -> Option<([Plane; 4], usize)> {
+pub fn packed_layout(format: PixelFormat, width: u32, height: u32) -> Option<([Plane; 4], usize)> {
     if width == 0 || height == 0 {
         return None;
     }

@@ -84,7 +84,11 @@ impl PictureDecoder {
         let info = parameters::scan(self.options.codec, unit);
         let observed = self.sets.observe(unit);
         if !self.sets.ready() {
-            return Ok(Submitted { info, accepted: false, opened: false });
+            return Ok(Submitted {
+                info,
+                accepted: false,
+                opened: false,
+            });
         }
         let allowed = self.sets.direct_rendering_allowed();
         if observed == Observed::Changed {
@@ -111,7 +115,11 @@ impl PictureDecoder {
             Err(MediaError::Decode { .. }) if !info.picture => {}
             outcome => outcome?,
         }
-        Ok(Submitted { info, accepted: true, opened })
+        Ok(Submitted {
+            info,
+            accepted: true,
+            opened,
+        })
     }
 
     /// The next picture in output order; `None`: submit further units.
@@ -119,8 +127,12 @@ impl PictureDecoder {
         if let Some(picture) = self.left.pop_front() {
             return Ok(Some(picture));
         }
-        let Some(decoder) = self.decoder.as_mut() else { return Ok(None) };
-        let Some(mut picture) = decoder.receive()? else { return Ok(None) };
+        let Some(decoder) = self.decoder.as_mut() else {
+            return Ok(None);
+        };
+        let Some(mut picture) = decoder.receive()? else {
+            return Ok(None);
+        };
         if picture.interlaced() && decoder.direct() {
             // Our reading of the parameter set and libavcodec's differ.
             tracing::warn!(

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use camring_ring::{
-    CloseReason, FrameDescriptor, FrameFlags, FrameWriter, RingError, SealedMemory, SubscriberPages,
+    CloseReason, ColorRange, FrameDescriptor, FrameFlags, FrameWriter, PixelFormat, Plane,
+    SealedMemory, SubscriberPages,
 };
 
 use crate::control::ToSupervisor;
 use crate::health::Health;
-use crate::media::{MediaError, Picture, PictureSlots, RingSlots};
+use crate::media::{Picture, PictureSlots, PublishError, RingSlots};
 use crate::reader::ReportSender;
 use crate::reader::timeline::PTS_RATE;
 use crate::sys::clock;
@@ -39,18 +40,9 @@ pub struct UnitMeta {
     pub corrupt: bool,
 }
 
-/// Why a picture did not become a frame.
-#[derive(Debug, thiserror::Error)]
-enum NotPublished {
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    #[error(transparent)]
-    Media(#[from] MediaError),
-}
-
 /// Owns the frame ring of one reader. Lives on the decode thread.
 pub struct Publisher {
-    ring: Option<Arc<RingSlots>>,
+    ring: Option<RingSlots>,
     pending: VecDeque<(Picture, UnitMeta)>,
     /// The slot size last asked for, and when.
     asked: Option<(u64, u64)>,
@@ -97,7 +89,7 @@ impl Publisher {
     /// The ring to decode into, if there is one.
     #[must_use]
     pub fn slots(&self) -> Option<Arc<dyn PictureSlots>> {
-        self.ring.clone().map(|r| r as Arc<dyn PictureSlots>)
+        self.ring.as_ref().map(RingSlots::as_slots)
     }
 
     /// What the decoder needs: how many pictures it may keep as references, and the slot size it
@@ -120,7 +112,7 @@ impl Publisher {
             }
         };
         self.next_sequence = self.next_sequence.max(writer.next_sequence());
-        let former = self.ring.replace(Arc::new(RingSlots::new(writer)));
+        let former = self.ring.replace(RingSlots::new(writer));
         if let Some(former) = former {
             former.close(CloseReason::Replaced);
         }
@@ -144,8 +136,8 @@ impl Publisher {
             return false;
         };
         match ring.add_subscriber(pages) {
-            Ok(count) => {
-                self.health.subscribers.store(count as u64, Relaxed);
+            Ok(()) => {
+                self.health.subscribers.store(ring.subscribers() as u64, Relaxed);
                 true
             }
             Err(error) => {
@@ -157,8 +149,8 @@ impl Publisher {
 
     pub fn remove_subscriber(&mut self, id: u64) {
         if let Some(ring) = &self.ring {
-            let count = ring.remove_subscriber(id);
-            self.health.subscribers.store(count as u64, Relaxed);
+            ring.remove_subscriber(id);
+            self.health.subscribers.store(ring.subscribers() as u64, Relaxed);
         }
     }
 
@@ -176,27 +168,27 @@ impl Publisher {
 
     fn publish_admitted(&mut self, picture: Picture, mut meta: UnitMeta) {
         meta.discontinuity = self.discontinuity;
-        let Some(ring) = self.ring.clone() else {
+        let Some(ring) = &self.ring else {
             self.keep(picture, &meta);
             return;
         };
-        let in_place = picture.in_place().filter(|_| lies_in(&picture, &ring));
-        let published = match in_place {
-            Some(slot) => describe(&picture, picture.planes(), &meta, false)
-                .and_then(|frame| Ok(Some(ring.publish_in_place(slot, &frame)?))),
-            None if picture.copied_len().is_ok_and(|len| len > ring.slot_bytes()) => {
-                self.keep(picture, &meta);
-                return;
+        match ring.publish(&picture, &describe(&picture, &meta)) {
+            Ok(published) => {
+                // Slots that hold the picture, but not with the decoder's padding: grow the ring
+                // once, instead of copying each picture.
+                let grow = published.copied && self.wanted_slot_bytes > ring.slot_bytes();
+                self.count(published.sequence, published.copied, &picture, &meta);
+                if grow {
+                    self.ask_for_ring(self.wanted_slot_bytes);
+                }
             }
-            None => ring.publish_copy(|payload| {
-                let planes = picture.copy_into(payload)?;
-                describe(&picture, planes, &meta, true)
-            }),
-        };
-        match published {
-            Ok(Some(sequence)) => self.count(sequence, &picture, &meta, in_place.is_none()),
-            Ok(None) => {
+            Err(PublishError::NoSlot) => {
                 self.health.dropped_no_slot.fetch_add(1, Relaxed);
+            }
+            Err(PublishError::TooSmall { .. }) => self.keep(picture, &meta),
+            Err(error @ PublishError::Memory(_)) => {
+                self.health.dropped_no_memory.fetch_add(1, Relaxed);
+                tracing::debug!(%error, "frame not published");
             }
             Err(error) => {
                 self.health.decode_errors.fetch_add(1, Relaxed);
@@ -205,7 +197,7 @@ impl Publisher {
         }
     }
 
-    fn count(&mut self, sequence: u64, picture: &Picture, meta: &UnitMeta, copied: bool) {
+    fn count(&mut self, sequence: u64, copied: bool, picture: &Picture, meta: &UnitMeta) {
         let now = clock::monotonic_ns();
         let health = &self.health;
         self.next_sequence = sequence + 1;
@@ -248,49 +240,42 @@ impl Publisher {
     }
 }
 
-/// Whether the picture was drawn into a slot of this very ring, and not of a former one.
-fn lies_in(picture: &Picture, ring: &Arc<RingSlots>) -> bool {
-    picture.slot_owner().is_some_and(|owner| Arc::as_ptr(owner).addr() == Arc::as_ptr(ring).addr())
-}
-
-fn describe(
-    picture: &Picture,
-    planes: [camring_ring::Plane; 4],
-    meta: &UnitMeta,
-    copied: bool,
-) -> Result<FrameDescriptor, NotPublished> {
-    let mut flags = FrameFlags::default();
+/// What the descriptor says besides the picture's own properties, which the ring fills in.
+fn describe(picture: &Picture, meta: &UnitMeta) -> FrameDescriptor {
+    let mut flags = FrameFlags::NONE;
     for (set, flag) in [
         (picture.key(), FrameFlags::KEY_FRAME),
         (meta.discontinuity, FrameFlags::DISCONTINUITY),
         (meta.corrupt || picture.decode_error(), FrameFlags::CORRUPT),
-        (meta.capture_time_from_sender_report, FrameFlags::CAPTURE_TIME_FROM_SENDER_REPORT),
-        (copied, FrameFlags::COPIED),
+        (
+            meta.capture_time_from_sender_report,
+            FrameFlags::CAPTURE_TIME_FROM_SENDER_REPORT,
+        ),
     ] {
         if set {
             flags |= flag;
         }
     }
-    Ok(FrameDescriptor {
-        // The writer numbers it.
+    FrameDescriptor {
+        // The writer numbers and times it.
         sequence: 0,
         generation: 0,
+        publish_ns: 0,
         pts: meta.pts,
         time_base_num: 1,
         time_base_den: PTS_RATE,
         capture_time_ns: meta.capture_time_ns,
         arrival_ns: meta.arrival_ns,
-        publish_ns: clock::monotonic_ns(),
         access_unit: meta.access_unit,
-        width: picture.width(),
-        height: picture.height(),
-        pixel_format: picture.pixel_format()?,
-        color_range: picture.color_range(),
-        matrix: picture.matrix(),
+        width: 0,
+        height: 0,
+        pixel_format: PixelFormat::I420,
+        color_range: ColorRange::Unknown,
+        matrix: 0,
         rotation: 0,
         flags,
-        planes,
-    })
+        planes: [Plane::default(); 4],
+    }
 }
 
 /// Lets at most a given number of frames per second of media time pass, evenly.

@@ -31,7 +31,11 @@ pub fn make(folder: &Path, name: &str, codec: Codec, source: &str, arguments: &[
         .arg(&path)
         .output()
         .expect("the ffmpeg program is needed (apt install ffmpeg)");
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let bytes = std::fs::read(&path).expect("the clip was just written");
     let units = match codec {
         Codec::Mjpeg => images(&bytes),
@@ -65,7 +69,11 @@ fn images(stream: &[u8]) -> Vec<Vec<u8>> {
         .filter(|at| stream[*at..].starts_with(&[0xff, 0xd8]))
         .collect();
     let ends = starts.iter().skip(1).copied().chain([stream.len()]);
-    starts.iter().zip(ends).map(|(start, end)| stream[*start..end].to_vec()).collect()
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| stream[*start..end].to_vec())
+        .collect()
 }
 
 /// A small, fast, reproducible generator (xorshift).

@@ -10,7 +10,10 @@ struct BitWriter {
 
 impl BitWriter {
     fn new() -> Self {
-        Self { bytes: Vec::new(), free: 0 }
+        Self {
+            bytes: Vec::new(),
+            free: 0,
+        }
     }
 
     fn bits(&mut self, value: u32, count: u32) {
@@ -141,7 +144,8 @@ impl Paff {
             w.align();
             let shade = (frame * 37 + u32::from(bottom) * 91 + macroblock * 5) as u8;
             w.bytes.extend(std::iter::repeat_n(shade, 256));
-            w.bytes.extend(std::iter::repeat_n(shade.wrapping_mul(3), 128));
+            w.bytes
+                .extend(std::iter::repeat_n(shade.wrapping_mul(3), 128));
         }
         if coded < macroblocks {
             w.ue(macroblocks - coded); // skipped to the end

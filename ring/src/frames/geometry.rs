@@ -114,7 +114,7 @@ impl FrameGeometry {
             ring_id,
             first_sequence,
         } = *spec;
-        if slots < 2 || slots > MAX_SLOTS {
+        if !(2..=MAX_SLOTS).contains(&slots) {
             return bad(
                 "slots",
                 slots.into(),

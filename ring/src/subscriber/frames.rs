@@ -75,6 +75,10 @@ impl Subscription {
     /// The oldest frame that was not given out yet and is still there; `None`: nothing new. Never
     /// waits for a frame. When the ring was replaced this attaches to its successor, which takes
     /// a question to the daemon (1 s at most).
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the end of an iterator is final, None here is not"
+    )]
     pub fn next(&mut self) -> Result<Option<Frame>, RingError> {
         self.take(Self::find_next)
     }
@@ -230,27 +234,26 @@ impl Subscription {
 
     /// Looks for the oldest unseen frame.
     fn find_next(&mut self) -> Result<Option<Frame>, RingError> {
-        let ring = Arc::clone(self.attachment.ring());
-        let depth = u64::from(ring.geometry().order_len);
+        let order_len = u64::from(self.attachment.ring().geometry().order_len);
         // A frame can vanish while it is being looked for, but a writer that makes them all
         // vanish for ever is not followed for ever.
         for _ in 0..4 {
-            let Some(newest) = protocol::newest(&*ring) else {
+            let Some(newest) = protocol::newest(&**self.attachment.ring()) else {
                 return Ok(None);
             };
             if newest.sequence <= self.seen {
                 return Ok(None);
             }
-            let oldest = newest.sequence.saturating_sub(depth - 1);
+            let oldest = newest.sequence.saturating_sub(order_len - 1);
             for sequence in oldest.max(self.seen + 1)..=newest.sequence {
                 let found = if sequence == newest.sequence {
                     Some(newest)
                 } else {
-                    protocol::numbered(&*ring, sequence)
+                    protocol::numbered(&**self.attachment.ring(), sequence)
                 };
                 let Some(entry) = found else { continue };
                 match self.try_give(entry, sequence)? {
-                    Look::Frame(frame) => return Ok(Some(*frame)),
+                    Look::Frame(frame) => return Ok(Some(frame)),
                     Look::Gone | Look::Hidden => {}
                 }
             }
@@ -268,7 +271,7 @@ impl Subscription {
                 return Ok(None);
             }
             match self.try_give(newest, newest.sequence)? {
-                Look::Frame(frame) => return Ok(Some(*frame)),
+                Look::Frame(frame) => return Ok(Some(frame)),
                 Look::Gone => {}
                 Look::Hidden => return self.find_before(newest),
             }
@@ -290,7 +293,7 @@ impl Subscription {
                 continue;
             };
             if let Look::Frame(frame) = self.try_give(entry, newest.sequence)? {
-                return Ok(Some(*frame));
+                return Ok(Some(frame));
             }
         }
         Ok(None)
@@ -340,7 +343,7 @@ impl Subscription {
         self.given = sequence;
         self.hidden = newer_hidden;
         self.mark_seen(seen);
-        Ok(Look::Frame(Box::new(frame)))
+        Ok(Look::Frame(frame))
     }
 
     #[inline]
@@ -352,8 +355,12 @@ impl Subscription {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack, once; a box would cost more"
+)]
 enum Look {
-    Frame(Box<Frame>),
+    Frame(Frame),
     Gone,
     Hidden,
 }

@@ -5,6 +5,7 @@
 //! returns the slot when the last one goes, on whatever thread that happens, also after the decoder is
 //! gone: it owns everything it needs.
 
+use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,30 +35,48 @@ pub trait PictureSlots: Send + Sync {
 
     /// Takes back what `reserve` gave: neither the decoder nor a picture refers to it any more.
     fn release(&self, slot: SlotBuffer);
+
+    /// Tells one set of slots from every other that is alive.
+    fn id(&self) -> usize;
 }
 
-/// The exclusive right to write to one slot. Whoever has it may write; it ends by `release`.
+/// The exclusive right to write to one slot, as long as it lives.
 pub struct SlotBuffer {
     id: u8,
     start: NonNull<u8>,
     len: usize,
+    _keep: Arc<dyn Any + Send + Sync>,
 }
 
 // SAFETY: it stands for memory that belongs to its holder alone (contract of `new`).
 unsafe impl Send for SlotBuffer {}
 
 impl SlotBuffer {
-    /// Says that memory may be written to.
+    /// Says that memory may be written to, as long as this value lives. It keeps `keep` alive.
     ///
     /// # Safety
     ///
-    /// Convince yourself that, until this value has come back to
-    /// [`PictureSlots::release`] or has been dropped: `len` bytes from `start` stay mapped, readable
-    /// and writable; nobody else in this process writes them or has a Rust reference into them;
-    /// and no second `SlotBuffer` covers them. (Other processes may read: what they see is
-    /// theirs to check.)
-    pub unsafe fn new(id: u8, start: NonNull<u8>, len: usize) -> Self {
-        Self { id, start, len }
+    /// Convince yourself that until this value is dropped: `len` bytes from `start` stay mapped,
+    /// readable and writable; nobody else in this process writes them or has a Rust reference into
+    /// them; and no second `SlotBuffer` covers any of them. (Other processes may read: what they see
+    /// is theirs to check.)
+    pub unsafe fn new(
+        id: u8,
+        start: NonNull<u8>,
+        len: usize,
+        keep: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            id,
+            start,
+            len,
+            _keep: keep,
+        }
+    }
+
+    /// Its first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
     }
 
     /// Its number, as the one who handed it out counts.
@@ -78,7 +97,10 @@ impl SlotBuffer {
 
 impl fmt::Debug for SlotBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotBuffer").field("id", &self.id).field("len", &self.len).finish()
+        f.debug_struct("SlotBuffer")
+            .field("id", &self.id)
+            .field("len", &self.len)
+            .finish()
     }
 }
 
@@ -154,7 +176,9 @@ struct Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let Some(buffer) = self.buffer.take() else { return };
+        let Some(buffer) = self.buffer.take() else {
+            return;
+        };
         let start = buffer.start.as_ptr() as usize;
         // Forgotten before it is returned: the same slot may be lent again at once.
         self.shared.lent().retain(|entry| entry.start != start);
@@ -198,7 +222,11 @@ unsafe fn layout(
         if unsafe { av::av_image_fill_linesizes(linesize.as_mut_ptr(), format, width) } < 0 {
             return None;
         }
-        if linesize.iter().zip(&align).all(|(size, align)| size % (*align).max(1) == 0) {
+        if linesize
+            .iter()
+            .zip(&align)
+            .all(|(size, align)| size % (*align).max(1) == 0)
+        {
             break;
         }
         width = width.checked_add(width & width.wrapping_neg())?;
@@ -212,8 +240,18 @@ unsafe fn layout(
     if code < 0 {
         return None;
     }
-    let mut layout = Layout { linesize, offset: [0; 4], planes: 0, total: 0 };
-    for (offset, size) in layout.offset.iter_mut().zip(sizes).take_while(|(_, size)| *size > 0) {
+    let mut layout = Layout {
+        linesize,
+        offset: [0; 4],
+        planes: 0,
+        total: 0,
+    };
+    for (offset, size) in layout
+        .offset
+        .iter_mut()
+        .zip(sizes)
+        .take_while(|(_, size)| *size > 0)
+    {
         *offset = layout.total;
         layout.total = layout
             .total
@@ -261,22 +299,37 @@ unsafe fn lend(
 ) -> Result<bool, c_int> {
     // SAFETY: a valid frame (contract).
     let (raw_format, width, height) = unsafe { ((*frame).format, (*frame).width, (*frame).height) };
-    let Some(format) = pixel::from_raw(raw_format) else { return Ok(false) };
+    let Some(format) = pixel::from_raw(raw_format) else {
+        return Ok(false);
+    };
     let direct = lender.direct.load(Relaxed);
     // SAFETY: an open context (contract). Only DR1 decoders get here with `direct`; for the others
     // the size is an estimate.
     let Some(layout) = (unsafe { layout(context, format, width, height) }) else {
         return Ok(false);
     };
-    lender.wanted.store(wanted_bytes(raw_format, width, height, layout.total), Relaxed);
+    lender.wanted.store(
+        wanted_bytes(raw_format, width, height, layout.total),
+        Relaxed,
+    );
     if !direct || pixel::native(raw_format).is_none() {
         return Ok(false);
     }
-    let slots = lender.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let slots = lender
+        .slots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let Some(slots) = slots else { return Ok(false) };
-    let Some(buffer) = slots.reserve(layout.total) else { return Ok(false) };
+    let Some(buffer) = slots.reserve(layout.total) else {
+        return Ok(false);
+    };
     let (id, start, len) = (buffer.id, buffer.start, buffer.len);
-    let loan = Loan { shared: Arc::clone(&lender.shared), slots, buffer: Some(buffer) };
+    let loan = Loan {
+        shared: Arc::clone(&lender.shared),
+        slots,
+        buffer: Some(buffer),
+    };
     if len < layout.total || start.as_ptr() as usize % ALIGNMENT != 0 {
         return Ok(false); // and `loan` returns it
     }

@@ -101,7 +101,13 @@ impl Decoder {
         let context = unsafe { av::avcodec_alloc_context3(decoder) };
         let context = NonNull::new(context).ok_or(MediaError::OutOfMemory)?;
         // From here on Drop frees the context.
-        let this = Self { context, lender, packet, codec, tokens: Tokens::default() };
+        let this = Self {
+            context,
+            lender,
+            packet,
+            codec,
+            tokens: Tokens::default(),
+        };
         let raw = context.as_ptr();
         // SAFETY: a context that is allocated and not yet open: fields are the user's to set
         // (libavcodec/avcodec.h). `lender` has a stable address and outlives the context.
@@ -119,7 +125,10 @@ impl Decoder {
             av::avcodec_open2(raw, decoder, std::ptr::null_mut())
         };
         if code < 0 {
-            return Err(MediaError::Open { codec, error: AvError(code) });
+            return Err(MediaError::Open {
+                codec,
+                error: AvError(code),
+            });
         }
         Ok(this)
     }
@@ -139,7 +148,11 @@ impl Decoder {
             unsafe { av::avcodec_send_packet(self.context.as_ptr(), self.packet.as_ptr()) }
         };
         self.packet.clear();
-        if code < 0 { Err(decode_error(self.codec, code)) } else { Ok(()) }
+        if code < 0 {
+            Err(decode_error(self.codec, code))
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends the stream: what is still waiting for output can be received, then nothing can be sent
@@ -168,7 +181,12 @@ impl Decoder {
         // SAFETY: a frame that libavcodec has just filled.
         let token = unsafe { (*frame.as_ptr()).pts };
         let (pts, opaque) = self.tokens.find(token);
-        Ok(Some(Picture::new(frame, Arc::clone(&self.lender.shared), pts, opaque)))
+        Ok(Some(Picture::new(
+            frame,
+            Arc::clone(&self.lender.shared),
+            pts,
+            opaque,
+        )))
     }
 
     /// Forgets references and pictures not yet output: the next unit should be a key frame.
@@ -193,7 +211,11 @@ impl Decoder {
     /// Where pictures are drawn from the next unit on. Slots lent so far stay with whoever lent
     /// them until they are no longer referred to.
     pub fn set_slots(&mut self, slots: Option<Arc<dyn PictureSlots>>) {
-        *self.lender.slots.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+        *self
+            .lender
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = slots;
     }
 
     /// Draws into private memory from the next picture on.
@@ -229,7 +251,9 @@ impl Drop for Decoder {
 
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decoder").field("codec", &self.codec).finish_non_exhaustive()
+        f.debug_struct("Decoder")
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -241,7 +265,10 @@ struct Tokens {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { next: 0, entries: [(-1, 0, 0); TOKENS] }
+        Self {
+            next: 0,
+            entries: [(-1, 0, 0); TOKENS],
+        }
     }
 }
 

@@ -62,19 +62,32 @@ impl Frame {
     /// First row and line size in bytes of one of the four planes.
     pub(super) fn plane(&self, index: usize) -> (*mut u8, c_int) {
         // SAFETY: a valid frame.
-        unsafe { ((&(*self.as_ptr()).data)[index], (&(*self.as_ptr()).linesize)[index]) }
+        unsafe {
+            (
+                (&(*self.as_ptr()).data)[index],
+                (&(*self.as_ptr()).linesize)[index],
+            )
+        }
     }
 
     /// `AVColorRange`, as a number.
     pub(super) fn raw_range(&self) -> u32 {
         // SAFETY: a valid frame; the enum is read as the integer that it is in C.
-        unsafe { (&raw const (*self.as_ptr()).color_range).cast::<u32>().read() }
+        unsafe {
+            (&raw const (*self.as_ptr()).color_range)
+                .cast::<u32>()
+                .read()
+        }
     }
 
     /// `AVColorSpace`, as a number: the code point of ITU-T H.273.
     pub(super) fn raw_matrix(&self) -> u32 {
         // SAFETY: a valid frame; the enum is read as the integer that it is in C.
-        unsafe { (&raw const (*self.as_ptr()).colorspace).cast::<u32>().read() }
+        unsafe {
+            (&raw const (*self.as_ptr()).colorspace)
+                .cast::<u32>()
+                .read()
+        }
     }
 
     pub(super) fn as_ptr(&self) -> *const av::AVFrame {
@@ -104,16 +117,23 @@ impl Packet {
     pub(super) fn new() -> Result<Self, MediaError> {
         // SAFETY: no preconditions; null means no memory.
         let packet = unsafe { av::av_packet_alloc() };
-        NonNull::new(packet).map(Self).ok_or(MediaError::OutOfMemory)
+        NonNull::new(packet)
+            .map(Self)
+            .ok_or(MediaError::OutOfMemory)
     }
 
     /// Replaces the content with a copy of `unit`, padded as the bit readers of libavcodec need it.
     pub(super) fn fill(&mut self, unit: &[u8], pts: i64) -> Result<(), MediaError> {
-        let too_large = MediaError::UnitTooLarge { len: unit.len(), max: MAX_UNIT_BYTES };
+        let too_large = MediaError::UnitTooLarge {
+            len: unit.len(),
+            max: MAX_UNIT_BYTES,
+        };
         if unit.len() > MAX_UNIT_BYTES {
             return Err(too_large);
         }
-        let Ok(size) = c_int::try_from(unit.len()) else { return Err(too_large) };
+        let Ok(size) = c_int::try_from(unit.len()) else {
+            return Err(too_large);
+        };
         let raw = self.0.as_ptr();
         // SAFETY: `raw` is a valid packet of our own. av_new_packet overwrites its fields, hence the
         // unref before; on success `data` has `size` bytes and a zeroed padding after them, which a

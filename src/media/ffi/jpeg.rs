@@ -32,7 +32,10 @@ pub(in crate::media) fn encode(image: &Image<'_>, scale: u8) -> Result<Vec<u8>, 
         }
         _ => av::AVPixelFormat::AV_PIX_FMT_YUVJ420P,
     };
-    let colours = Colours { range: range_of(image), matrix: image.matrix };
+    let colours = Colours {
+        range: range_of(image),
+        matrix: image.matrix,
+    };
     let mut frame = convert_colours(&source, colours, format, "jpeg", Colours::JPEG)?;
     let encoder = open(frame.as_ptr(), format, scale)?;
     let context = encoder.0.as_ptr();
@@ -79,7 +82,11 @@ fn open(
         (*context).global_quality = av::FF_QP2LAMBDA * c_int::from(scale);
         av::avcodec_open2(context, codec, std::ptr::null_mut())
     };
-    if code < 0 { Err(MediaError::Encode(AvError(code))) } else { Ok(encoder) }
+    if code < 0 {
+        Err(MediaError::Encode(AvError(code)))
+    } else {
+        Ok(encoder)
+    }
 }
 
 /// Gray and RGB are full range unless they say otherwise, YUV is limited.
@@ -100,7 +107,17 @@ fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
         c_int::try_from(value).map_err(|_| MediaError::Geometry("the picture is too large"))
     };
     let (width, height) = (side(image.width)?, side(image.height)?);
-    let mut frame = Frame::with_buffers(pixel::to_av(image.format), width, height)?;
+    // swscale takes gray for full range whatever it is told: make it I420 without colour.
+    let gray = image.format == PixelFormat::Gray8;
+    let stored = if gray {
+        PixelFormat::I420
+    } else {
+        image.format
+    };
+    let format = pixel::to_av(stored).ok_or_else(|| MediaError::UnsupportedPixelFormat {
+        name: image.format.name().to_owned(),
+    })?;
+    let frame = Frame::with_buffers(format, width, height)?;
     for (index, (source, stride)) in image.planes.iter().enumerate() {
         let (row, rows) = image
             .format
@@ -125,7 +142,15 @@ fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
             }
         }
     }
-    // SAFETY: a valid frame of our own.
-    unsafe { (*frame.as_mut_ptr()).pts = 0 };
+    for index in (1..3).filter(|_| gray) {
+        let (target, linesize) = frame.plane(index);
+        let rows = image.height.div_ceil(2) as usize;
+        let bytes = rows.saturating_mul(usize::try_from(linesize).unwrap_or(0));
+        if target.is_null() {
+            return Err(MediaError::Geometry("a plane is missing"));
+        }
+        // SAFETY: av_frame_get_buffer gave this chroma plane so many rows of `linesize` bytes.
+        unsafe { target.write_bytes(128, bytes) };
+    }
     Ok(frame)
 }

@@ -19,7 +19,7 @@ pub(super) mod jpeg;
 mod log;
 mod picture;
 mod pixel;
-mod ring_slots;
+mod ring;
 mod scale;
 
 use std::ffi::{CStr, c_int};
@@ -29,7 +29,7 @@ use ffmpeg_next::ffi as av;
 pub use buffers::{PictureSlots, SlotBuffer};
 pub use decoder::{Decoder, DecoderOptions, Skip};
 pub use picture::Picture;
-pub use ring_slots::RingSlots;
+pub use ring::{PublishError, Published, RingSlots};
 
 use super::{Codec, MediaError};
 
@@ -87,6 +87,7 @@ pub(super) fn error_text(code: c_int) -> String {
     text.to_string_lossy().into_owned()
 }
 
+/// NONE for a codec that was added to the ring format later: no decoder is found then.
 fn codec_id(codec: Codec) -> av::AVCodecID {
     match codec {
         Codec::H264 => av::AVCodecID::AV_CODEC_ID_H264,
@@ -94,6 +95,7 @@ fn codec_id(codec: Codec) -> av::AVCodecID {
         Codec::Mjpeg => av::AVCodecID::AV_CODEC_ID_MJPEG,
         Codec::Av1 => av::AVCodecID::AV_CODEC_ID_AV1,
         Codec::Mpeg4 => av::AVCodecID::AV_CODEC_ID_MPEG4,
+        _ => av::AVCodecID::AV_CODEC_ID_NONE,
     }
 }
 
@@ -105,6 +107,9 @@ fn decode_error(codec: Codec, code: c_int) -> MediaError {
     match code {
         ENOMEM => MediaError::OutOfMemory,
         EAGAIN => MediaError::Full,
-        _ => MediaError::Decode { codec, error: super::AvError(code) },
+        _ => MediaError::Decode {
+            codec,
+            error: super::AvError(code),
+        },
     }
 }

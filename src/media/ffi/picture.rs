@@ -31,7 +31,14 @@ struct Slot {
 
 impl Picture {
     pub(super) fn new(frame: Frame, shared: Arc<Shared>, pts: i64, opaque: u64) -> Self {
-        let mut picture = Self { frame, shared, pts, opaque, slot: None, must_copy: false };
+        let mut picture = Self {
+            frame,
+            shared,
+            pts,
+            opaque,
+            slot: None,
+            must_copy: false,
+        };
         picture.slot = picture.find_slot();
         picture
     }
@@ -50,20 +57,33 @@ impl Picture {
             let (data, linesize) = self.frame.plane(index);
             let stride = u32::try_from(linesize).ok()?;
             let offset = (data as usize).checked_sub(place.start)?;
-            let last_row = usize::try_from(stride).ok()?.checked_mul(rows.checked_sub(1)? as usize)?;
+            let last_row = usize::try_from(stride)
+                .ok()?
+                .checked_mul(rows.checked_sub(1)? as usize)?;
             let end = offset.checked_add(last_row)?.checked_add(row as usize)?;
             if stride < row || end > place.len {
                 return None;
             }
-            *plane = Plane { offset: offset as u64, stride };
+            *plane = Plane {
+                offset: offset as u64,
+                stride,
+            };
         }
-        Some(Slot { id: place.id, slots: place.slots, planes, again: place.again })
+        Some(Slot {
+            id: place.id,
+            slots: place.slots,
+            planes,
+            again: place.again,
+        })
     }
 
     /// The slot to publish as it is: it lies in one, was not output before and will not be drawn
     /// into again. Otherwise it has to be copied.
     pub fn in_place(&self) -> Option<u8> {
-        self.slot.as_ref().filter(|slot| !slot.again && !self.must_copy).map(|slot| slot.id)
+        self.slot
+            .as_ref()
+            .filter(|slot| !slot.again && !self.must_copy)
+            .map(|slot| slot.id)
     }
 
     /// The slot it lies in, whether or not that may be published.
@@ -90,7 +110,9 @@ impl Picture {
 
     /// Where the planes lie in its slot, after cropping; zeros when it is in private memory.
     pub fn planes(&self) -> [Plane; 4] {
-        self.slot.as_ref().map_or([Plane::default(); 4], |slot| slot.planes)
+        self.slot
+            .as_ref()
+            .map_or([Plane::default(); 4], |slot| slot.planes)
     }
 
     /// As given with the unit that began it.
@@ -121,7 +143,9 @@ impl Picture {
         pixel::native(raw)
             .map(|(format, _)| format)
             .or_else(|| pixel::converted(raw))
-            .ok_or_else(|| MediaError::UnsupportedPixelFormat { name: pixel::name(raw) })
+            .ok_or_else(|| MediaError::UnsupportedPixelFormat {
+                name: pixel::name(raw),
+            })
     }
 
     /// Whether copying converts it.
@@ -182,8 +206,9 @@ impl Picture {
     pub fn copy_into(&self, destination: &mut [u8]) -> Result<[Plane; 4], MediaError> {
         let (format, planes, needed) = self.copied_layout()?;
         let given = destination.len();
-        let destination =
-            destination.get_mut(..needed).ok_or(MediaError::TooSmall { needed, given })?;
+        let destination = destination
+            .get_mut(..needed)
+            .ok_or(MediaError::TooSmall { needed, given })?;
         // No decoder draws while this is held.
         let _drawing = self.shared.draw();
         if self.needs_conversion() {
@@ -223,14 +248,23 @@ pub(super) fn copy_planes(
         let (source, stride) = frame.plane(index);
         let stride = stride as isize;
         if source.is_null() || stride.unsigned_abs() < row {
-            return Err(MediaError::Geometry("a plane is missing or its rows overlap"));
+            return Err(MediaError::Geometry(
+                "a plane is missing or its rows overlap",
+            ));
         }
         let start = usize::try_from(plane.offset)
             .map_err(|_| MediaError::Geometry("a plane is too large to describe"))?;
-        let target = destination.get_mut(start..).ok_or(MediaError::Geometry("no room for a plane"))?;
-        for (index, target) in target.chunks_mut(plane.stride as usize).take(rows as usize).enumerate()
+        let target = destination
+            .get_mut(start..)
+            .ok_or(MediaError::Geometry("no room for a plane"))?;
+        for (index, target) in target
+            .chunks_mut(plane.stride as usize)
+            .take(rows as usize)
+            .enumerate()
         {
-            let target = target.get_mut(..row).ok_or(MediaError::Geometry("no room for a row"))?;
+            let target = target
+                .get_mut(..row)
+                .ok_or(MediaError::Geometry("no room for a row"))?;
             // SAFETY: a frame of this format and size has `rows` rows of at least `row` bytes,
             // `stride` apart (libavutil/frame.h), and row `index` is one of them. They are not being
             // written: private frames are ours, a decoder's are read while it cannot draw. Source and

@@ -40,8 +40,9 @@ pub(super) fn native(raw: c_int) -> Option<(PixelFormat, bool)> {
 }
 
 /// What FFmpeg calls one of our formats. Full range is not in it: that goes by `color_range`.
-pub(super) fn to_av(format: PixelFormat) -> av::AVPixelFormat {
-    match format {
+/// `None` for a format that was added to the ring format later.
+pub(super) fn to_av(format: PixelFormat) -> Option<av::AVPixelFormat> {
+    Some(match format {
         PixelFormat::I420 => AV_PIX_FMT_YUV420P,
         PixelFormat::I422 => AV_PIX_FMT_YUV422P,
         PixelFormat::I444 => AV_PIX_FMT_YUV444P,
@@ -52,7 +53,8 @@ pub(super) fn to_av(format: PixelFormat) -> av::AVPixelFormat {
         PixelFormat::I444p10 => AV_PIX_FMT_YUV444P10LE,
         PixelFormat::Rgb24 => AV_PIX_FMT_RGB24,
         PixelFormat::Bgr24 => AV_PIX_FMT_BGR24,
-    }
+        _ => return None,
+    })
 }
 
 /// What a format without counterpart is converted to when copied: RGB24 from RGB, I420 from the
@@ -73,13 +75,22 @@ pub(super) fn converted(raw: c_int) -> Option<PixelFormat> {
 
 /// Name of a format, for messages.
 pub(super) fn name(raw: c_int) -> String {
-    let Some(format) = from_raw(raw) else { return format!("number {raw}") };
+    let Some(format) = from_raw(raw) else {
+        return format!("number {raw}");
+    };
     // SAFETY: null or a constant, terminated string.
     let name = unsafe {
         let name = av::av_get_pix_fmt_name(format);
-        if name.is_null() { None } else { Some(CStr::from_ptr(name)) }
+        if name.is_null() {
+            None
+        } else {
+            Some(CStr::from_ptr(name))
+        }
     };
-    name.map_or_else(|| format!("number {raw}"), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        || format!("number {raw}"),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// `AVColorRange`, read as a number.

@@ -21,7 +21,10 @@ pub(super) struct Colours {
 
 impl Colours {
     /// What JFIF demands.
-    pub(super) const JPEG: Self = Self { range: ColorRange::Full, matrix: BT601 };
+    pub(super) const JPEG: Self = Self {
+        range: ColorRange::Full,
+        matrix: BT601,
+    };
 
     fn full(self) -> c_int {
         c_int::from(self.range == ColorRange::Full)
@@ -42,13 +45,25 @@ impl Colours {
 
 /// Converts a decoded picture to `format`, same size, range and matrix.
 pub(super) fn convert(source: &Frame, format: PixelFormat) -> Result<Frame, MediaError> {
+    let name = pixel::name(source.format());
+    // swscale takes gray for full range whatever it is told: told the same of the other side, it
+    // leaves the range alone.
     let full = source.raw_range() == av::AVColorRange::AVCOL_RANGE_JPEG as u32
-        || pixel::name(source.format()).starts_with("yuvj");
+        || name.starts_with("yuvj")
+        || name.starts_with("gray");
     let colours = Colours {
-        range: if full { ColorRange::Full } else { ColorRange::Limited },
+        range: if full {
+            ColorRange::Full
+        } else {
+            ColorRange::Limited
+        },
         matrix: u8::try_from(source.raw_matrix()).unwrap_or(2),
     };
-    convert_colours(source, colours, pixel::to_av(format), format.name(), colours)
+    let to = pixel::to_av(format).ok_or_else(|| MediaError::Convert {
+        from: name,
+        to: format.name(),
+    })?;
+    convert_colours(source, colours, to, format.name(), colours)
 }
 
 /// Converts `source` to a new frame of the same size. `name` is for the error.
@@ -59,7 +74,10 @@ pub(super) fn convert_colours(
     name: &'static str,
     to: Colours,
 ) -> Result<Frame, MediaError> {
-    let error = || MediaError::Convert { from: pixel::name(source.format()), to: name };
+    let error = || MediaError::Convert {
+        from: pixel::name(source.format()),
+        to: name,
+    };
     let source_format = pixel::from_raw(source.format()).ok_or_else(error)?;
     // SAFETY: a valid frame.
     let (width, height) = unsafe { ((*source.as_ptr()).width, (*source.as_ptr()).height) };
@@ -95,13 +113,22 @@ pub(super) fn convert_colours(
             (&raw const (*raw).linesize).cast(),
         )
     };
-    if rows != height { Err(error()) } else { Ok(target) }
+    if rows != height {
+        Err(error())
+    } else {
+        Ok(target)
+    }
 }
 
 struct Scaler(*mut av::SwsContext);
 
 impl Scaler {
-    fn new(width: c_int, height: c_int, from: av::AVPixelFormat, to: av::AVPixelFormat) -> Option<Self> {
+    fn new(
+        width: c_int,
+        height: c_int,
+        from: av::AVPixelFormat,
+        to: av::AVPixelFormat,
+    ) -> Option<Self> {
         let flags = av::SWS_BILINEAR | av::SWS_ACCURATE_RND | av::SWS_FULL_CHR_H_INT;
         // SAFETY: filters and parameters may be null; sizes and formats are checked inside.
         let context = unsafe {
@@ -118,7 +145,11 @@ impl Scaler {
                 std::ptr::null(),
             )
         };
-        if context.is_null() { None } else { Some(Self(context)) }
+        if context.is_null() {
+            None
+        } else {
+            Some(Self(context))
+        }
     }
 }
 

@@ -37,7 +37,8 @@ impl<'a> Bits<'a> {
         }
         let mut value: u64 = 0;
         for _ in 0..count {
-            value = value << 1 | u64::from(self.data[self.position / 8] >> (7 - self.position % 8) & 1);
+            value =
+                value << 1 | u64::from(self.data[self.position / 8] >> (7 - self.position % 8) & 1);
             self.position += 1;
         }
         u32::try_from(value).ok()
@@ -68,7 +69,11 @@ impl<'a> Bits<'a> {
     /// `se(v)`
     pub(super) fn se(&mut self) -> Option<i32> {
         let code = i64::from(self.ue()?);
-        let value = if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) };
+        let value = if code % 2 == 1 {
+            (code + 1) / 2
+        } else {
+            -(code / 2)
+        };
         i32::try_from(value).ok()
     }
 }

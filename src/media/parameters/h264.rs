@@ -28,7 +28,10 @@ pub(super) fn sps(nal: &[u8]) -> Option<Sps> {
     let id = bits.ue_max(31)?;
     let mut chroma_format = 1;
     let mut bit_depth = 8;
-    if matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 144 | 244) {
+    if matches!(
+        profile,
+        44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 144 | 244
+    ) {
         chroma_format = bits.ue_max(3)?;
         if chroma_format == 3 && bits.flag()? {
             return None; // separate colour planes: libavcodec refuses them
@@ -68,8 +71,15 @@ pub(super) fn sps(nal: &[u8]) -> Option<Sps> {
     let frame_mbs_only = bits.flag()?;
     // libavcodec parses a damaged parameter set a second time with the prevention bytes left in: up to
     // here both readings must be the same bits.
-    let ambiguous = rbsp.irregular || rbsp.first_removed.is_some_and(|at| at * 8 < bits.position());
-    let mb_height = if frame_mbs_only { map_height } else { map_height * 2 };
+    let ambiguous = rbsp.irregular
+        || rbsp
+            .first_removed
+            .is_some_and(|at| at * 8 < bits.position());
+    let mb_height = if frame_mbs_only {
+        map_height
+    } else {
+        map_height * 2
+    };
     if !frame_mbs_only {
         bits.skip(1)?; // mb_adaptive_frame_field_flag
     }

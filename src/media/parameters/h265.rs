@@ -14,7 +14,9 @@ pub(super) const PREFIX_SEI: u8 = 39;
 
 /// `nal_unit_type` and `nuh_layer_id`.
 pub(super) fn header(nal: &[u8]) -> Option<(u8, u8)> {
-    let [first, second, ..] = *nal else { return None };
+    let [first, second, ..] = *nal else {
+        return None;
+    };
     Some((first >> 1 & 0x3f, (first & 1) << 5 | second >> 3))
 }
 
@@ -114,6 +116,8 @@ fn profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Option<(u32, u32)
 /// Pictures until everything is right again after a recovery point SEI; `None` without one.
 pub(super) fn recovery_point(nal: &[u8]) -> Option<u32> {
     super::sei_message(nal.get(2..)?, 6, |payload| {
-        Bits::new(payload).se().map(|count| count.max(0).unsigned_abs())
+        Bits::new(payload)
+            .se()
+            .map(|count| count.max(0).unsigned_abs())
     })
 }

@@ -8,7 +8,9 @@ pub(super) fn parameters(image: &[u8]) -> Option<StreamParameters> {
     let mut rest = image.strip_prefix(&[0xff, 0xd8])?;
     // Each marker segment has at least four bytes: bounded by the length of the image.
     loop {
-        let at = rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0 | 0xff))?;
+        let at = rest
+            .windows(2)
+            .position(|w| w[0] == 0xff && !matches!(w[1], 0 | 0xff))?;
         let marker = rest[at + 1];
         rest = &rest[at + 2..];
         match marker {
@@ -37,11 +39,15 @@ fn frame_header(marker: u8, segment: &[u8]) -> Option<StreamParameters> {
     // Sampling of luma against that of the first chroma component, as chroma_format_idc.
     let chroma_format = match (components, table) {
         (1, _) => 0,
-        (_, &[_, luma, _, _, chroma, ..]) => match (luma, chroma) {
-            (0x22, 0x11) => 1,
-            (0x21, 0x11) => 2,
-            _ => 3,
-        },
+        (_, &[_, luma, _, _, chroma, ..]) => {
+            let times =
+                |shift: u32, factor: u8| luma >> shift & 15 == factor * (chroma >> shift & 15);
+            match (times(4, 2), times(0, 2), times(0, 1)) {
+                (true, true, _) => 1,
+                (true, _, true) => 2,
+                _ => 3,
+            }
+        }
         _ => return None,
     };
     Some(StreamParameters {

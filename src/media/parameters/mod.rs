@@ -67,7 +67,7 @@ impl StreamParameters {
             Codec::H264 => self.reference_frames + self.reorder.unwrap_or(0) + 2,
             Codec::H265 => self.max_dec_frame_buffering + 1,
             Codec::Mjpeg => 2,
-            Codec::Av1 | Codec::Mpeg4 => 0, // never in place
+            _ => 0, // never in place
         }
     }
 }
@@ -80,7 +80,7 @@ pub fn direct_rendering_allowed(parameters: &StreamParameters) -> bool {
     match parameters.codec {
         Codec::H264 => parameters.frame_mbs_only,
         Codec::H265 | Codec::Mjpeg => true,
-        Codec::Av1 | Codec::Mpeg4 => false,
+        _ => false,
     }
 }
 
@@ -108,14 +108,26 @@ pub fn scan(codec: Codec, unit: &[u8]) -> UnitInfo {
         Codec::Mjpeg => {
             let parameters = jpeg::parameters(unit);
             let picture = parameters.is_some();
-            UnitInfo { key: picture, picture, disposable: true, recovery_point: None, parameters }
+            UnitInfo {
+                key: picture,
+                picture,
+                disposable: true,
+                recovery_point: None,
+                parameters,
+            }
         }
-        Codec::Av1 | Codec::Mpeg4 => UnitInfo { picture: true, ..UnitInfo::default() },
+        _ => UnitInfo {
+            picture: true,
+            ..UnitInfo::default()
+        },
     }
 }
 
 fn scan_h264(unit: &[u8]) -> UnitInfo {
-    let mut info = UnitInfo { disposable: true, ..UnitInfo::default() };
+    let mut info = UnitInfo {
+        disposable: true,
+        ..UnitInfo::default()
+    };
     for nal in nal_units(unit) {
         match nal[0] & 0x1f {
             kind @ (h264::SLICE | h264::PARTITION_A | h264::IDR) => {
@@ -137,7 +149,10 @@ fn scan_h264(unit: &[u8]) -> UnitInfo {
 }
 
 fn scan_h265(unit: &[u8]) -> UnitInfo {
-    let mut info = UnitInfo { disposable: true, ..UnitInfo::default() };
+    let mut info = UnitInfo {
+        disposable: true,
+        ..UnitInfo::default()
+    };
     for nal in nal_units(unit) {
         match h265::header(nal) {
             Some((kind @ 0..=h265::LAST_SLICE, 0)) => {
@@ -171,11 +186,7 @@ struct Sps {
 
 /// Calls `read` with the payload of the first SEI message of type `kind` (H.264 §7.3.2.3.1, the
 /// same in H.265).
-fn sei_message<T>(
-    payload: &[u8],
-    kind: u32,
-    read: impl FnOnce(&[u8]) -> Option<T>,
-) -> Option<T> {
+fn sei_message<T>(payload: &[u8], kind: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
     let rbsp = nal::rbsp(payload, MAX_SEI_BYTES);
     let mut rest = rbsp.data.as_slice();
     // The last byte of the RBSP is its stop bit.
@@ -205,7 +216,7 @@ fn coded_number(rest: &mut &[u8]) -> Option<u32> {
 
 /// FNV-1a, 64 bits.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -40,7 +40,10 @@ impl<'a> Iterator for NalUnits<'a> {
                 None => (self.rest, &[][..]),
             };
             self.rest = rest;
-            let end = nal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let end = nal
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1);
             if end > 0 {
                 return Some(&nal[..end]);
             }
@@ -61,7 +64,11 @@ pub(super) struct Rbsp {
 /// Removes emulation prevention (H.264 §7.4.1.1) from at most `limit` bytes of `payload`.
 pub(super) fn rbsp(payload: &[u8], limit: usize) -> Rbsp {
     let payload = &payload[..payload.len().min(limit)];
-    let mut out = Rbsp { data: Vec::with_capacity(payload.len()), first_removed: None, irregular: false };
+    let mut out = Rbsp {
+        data: Vec::with_capacity(payload.len()),
+        first_removed: None,
+        irregular: false,
+    };
     let mut zeros = 0;
     for byte in payload {
         if zeros >= 2 {

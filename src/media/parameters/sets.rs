@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{MAX_PARAMETER_SET_BYTES, StreamParameters, direct_rendering_allowed, h264, h265, nal_units};
+use super::{
+    MAX_PARAMETER_SET_BYTES, StreamParameters, direct_rendering_allowed, h264, h265, nal_units,
+};
 use crate::media::Codec;
 
 /// Where sets without a readable identifier are kept.
@@ -31,7 +33,12 @@ pub enum Observed {
 
 impl ParameterSets {
     pub fn new(codec: Codec) -> Self {
-        Self { codec, known: BTreeMap::new(), direct: true, parameters: None }
+        Self {
+            codec,
+            known: BTreeMap::new(),
+            direct: true,
+            parameters: None,
+        }
     }
 
     /// Takes the parameter sets of one access unit.
@@ -55,9 +62,9 @@ impl ParameterSets {
             // Two sets with one identifier in one unit: which of them holds for which slice is not
             // looked at.
             direct &= found.insert(id, kept).is_none_or(|before| before == kept);
-            direct &= sps.as_ref().is_some_and(|sps| {
-                !sps.ambiguous && direct_rendering_allowed(&sps.parameters)
-            });
+            direct &= sps
+                .as_ref()
+                .is_some_and(|sps| !sps.ambiguous && direct_rendering_allowed(&sps.parameters));
             parameters = sps.map(|sps| sps.parameters).or(parameters);
             changed |= self.known.get(&id).is_some_and(|known| known != kept);
         }
@@ -88,7 +95,7 @@ impl ParameterSets {
         match self.codec {
             Codec::H264 | Codec::H265 => !self.known.is_empty() && self.direct,
             Codec::Mjpeg => true,
-            Codec::Av1 | Codec::Mpeg4 => false,
+            _ => false,
         }
     }
 

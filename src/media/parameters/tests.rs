@@ -9,12 +9,16 @@ const H264_720P: &[u8] = &[
 ];
 
 fn unit(nals: &[&[u8]]) -> Vec<u8> {
-    nals.iter().flat_map(|nal| [&[0, 0, 0, 1], *nal].concat()).collect()
+    nals.iter()
+        .flat_map(|nal| [&[0, 0, 0, 1], *nal].concat())
+        .collect()
 }
 
 #[test]
 fn nal_units_are_found_between_three_and_four_byte_start_codes() {
-    let stream = [9, 9, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0, 0, 1, 0x65, 0, 3, 0];
+    let stream = [
+        9, 9, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0, 0, 1, 0x65, 0, 3, 0,
+    ];
     let found: Vec<&[u8]> = nal_units(&stream).collect();
     assert_eq!(found, [&[0x67, 1][..], &[0x68, 2], &[0x65, 0, 3]]);
     assert_eq!(nal_units(&[]).count(), 0);
@@ -35,8 +39,14 @@ fn emulation_prevention_is_removed_and_noted() {
 fn exp_golomb_codes() {
     // 1 010 011 00100 then se: 1 010 011 00100
     let mut bits = bits::Bits::new(&[0b1010_0110, 0b0100_1010, 0b0110_0100]);
-    assert_eq!([bits.ue(), bits.ue(), bits.ue(), bits.ue()], [Some(0), Some(1), Some(2), Some(3)]);
-    assert_eq!([bits.se(), bits.se(), bits.se(), bits.se()], [Some(0), Some(1), Some(-1), Some(2)]);
+    assert_eq!(
+        [bits.ue(), bits.ue(), bits.ue(), bits.ue()],
+        [Some(0), Some(1), Some(2), Some(3)]
+    );
+    assert_eq!(
+        [bits.se(), bits.se(), bits.se(), bits.se()],
+        [Some(0), Some(1), Some(-1), Some(2)]
+    );
     assert_eq!(bits.ue(), None);
     let mut longest = bits::Bits::new(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]);
     assert_eq!(longest.ue(), Some(u32::MAX - 1));
@@ -62,7 +72,10 @@ fn units_are_told_apart() {
     // Recovery point: type 6, one byte, recovery_frame_cnt = 2 (011).
     let recovery = h264(&[&[0x06, 0x06, 0x01, 0b0111_0000, 0x80], &[0x41, 0x9a]]);
     assert_eq!(recovery.recovery_point, Some(2));
-    let behind_another = h264(&[&[0x06, 0x05, 0x02, 1, 2, 0x06, 0x01, 0x80, 0x80], &[0x41, 0x9a]]);
+    let behind_another = h264(&[
+        &[0x06, 0x05, 0x02, 1, 2, 0x06, 0x01, 0x80, 0x80],
+        &[0x41, 0x9a],
+    ]);
     assert_eq!(behind_another.recovery_point, Some(0));
 
     let h265 = |kind: u8| scan(Codec::H265, &unit(&[&[kind << 1, 1, 0xaf]]));
@@ -75,10 +88,23 @@ fn units_are_told_apart() {
 
 #[test]
 fn jpeg_size_is_read_past_other_segments() {
-    let mut image = vec![0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xff, 0xdb, 0, 3, 7];
-    image.extend([0xff, 0xc0, 0, 17, 8, 2, 208, 5, 0, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1]);
-    let parameters = scan(Codec::Mjpeg, &image).parameters.expect("a frame header");
-    assert_eq!((parameters.width, parameters.height, parameters.chroma_format), (1280, 720, 1));
+    let mut image = vec![
+        0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xff, 0xdb, 0, 3, 7,
+    ];
+    image.extend([
+        0xff, 0xc0, 0, 17, 8, 2, 208, 5, 0, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1,
+    ]);
+    let parameters = scan(Codec::Mjpeg, &image)
+        .parameters
+        .expect("a frame header");
+    assert_eq!(
+        (
+            parameters.width,
+            parameters.height,
+            parameters.chroma_format
+        ),
+        (1280, 720, 1)
+    );
     image[2] = 0xfe; // garbage between segments
     assert!(scan(Codec::Mjpeg, &image).parameters.is_some());
     assert!(!scan(Codec::Mjpeg, &[0xff, 0xd8, 0xff, 0xda, 0, 2]).picture);
@@ -93,7 +119,10 @@ fn a_changed_byte_in_a_parameter_set_is_noticed_once() {
     assert_eq!(sets.observe(&unit(&[&[0x65, 0x88]])), Observed::Same);
     assert_eq!(sets.observe(&unit(&[H264_720P])), Observed::Added);
     assert!(sets.ready() && sets.direct_rendering_allowed());
-    assert_eq!(sets.observe(&unit(&[H264_720P, &[0x65, 0x88]])), Observed::Same);
+    assert_eq!(
+        sets.observe(&unit(&[H264_720P, &[0x65, 0x88]])),
+        Observed::Same
+    );
     assert_eq!(sets.observe(&unit(&[&other])), Observed::Changed);
     assert_eq!(sets.observe(&unit(&[&other])), Observed::Same);
     assert!(sets.direct_rendering_allowed());
@@ -110,10 +139,22 @@ fn whatever_is_not_understood_is_not_rendered_directly() {
     assert!(!observe(&[&H264_720P[..6]]), "cut short");
     let mut second = H264_720P.to_vec();
     *second.last_mut().expect("not empty") ^= 0x20;
-    assert!(!observe(&[H264_720P, &second]), "two contents for one identifier");
+    assert!(
+        !observe(&[H264_720P, &second]),
+        "two contents for one identifier"
+    );
     // A second identifier (ue 1 = 010 instead of 1) with frame_mbs_only_flag = 0, from the start of
     // a parameter set of its own.
-    let interlaced = [0x67, 77, 0, 40, 0b0101_1101, 0b1010_1001, 0b0011_1011, 0b0000_0000];
+    let interlaced = [
+        0x67,
+        77,
+        0,
+        40,
+        0b0101_1101,
+        0b1010_1001,
+        0b0011_1011,
+        0b0000_0000,
+    ];
     assert!(!observe(&[H264_720P, &interlaced]));
     let long = [H264_720P, &[0xff; MAX_PARAMETER_SET_BYTES]].concat();
     assert!(!observe(&[&long]));
@@ -123,12 +164,21 @@ fn whatever_is_not_understood_is_not_rendered_directly() {
 fn prevention_bytes_ahead_of_the_decisive_flag_forbid_direct_rendering() {
     // pic_order_cnt_type 1 with offset_for_non_ref_pic = 2^24: 24 zero bits in a row.
     let mut nal = vec![0x67, 66, 0, 30];
-    let bits = "1 1 010 0 0000000000000000000000001000000000000000000000000 1 1 \
-                010 0 00001010000 000010001 1 1 0 0 1";
-    let bits: Vec<u8> = bits.bytes().filter(|b| *b != b' ').map(|b| b - b'0').collect();
+    let zeros = "0".repeat(24);
+    let bits = format!("1 1 010 0 {zeros}1{zeros} 1 1 010 0 0001010 0001010 1 1 0 0 1");
+    let bits: Vec<u8> = bits
+        .bytes()
+        .filter(|b| *b != b' ')
+        .map(|b| b - b'0')
+        .collect();
     let payload: Vec<u8> = bits
         .chunks(8)
-        .map(|chunk| chunk.iter().enumerate().fold(0, |byte, (i, bit)| byte | bit << (7 - i)))
+        .map(|chunk| {
+            chunk
+                .iter()
+                .enumerate()
+                .fold(0, |byte, (i, bit)| byte | bit << (7 - i))
+        })
         .collect();
     let mut zeros = 0;
     for byte in payload {
