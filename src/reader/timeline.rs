@@ -195,6 +195,8 @@ pub struct Timeline {
     agreeing: u32,
     /// The last usable step between units, PTS ticks.
     interval: i64,
+    /// From capture to arrival of the last unit whose stamp was usable, ns.
+    delay_ns: i64,
     pending: Option<Pending>,
     /// Reports that came before the first unit.
     early_report: Option<(i64, i64, Arrival)>,
@@ -224,6 +226,7 @@ impl Timeline {
             bad: 0,
             agreeing: 0,
             interval: MAX_AHEAD,
+            delay_ns: 0,
             pending: None,
             early_report: None,
             suspect_offset: None,
@@ -257,16 +260,8 @@ impl Timeline {
         if jumped {
             // The camera's clock may have jumped with its stamps: count from arrival, with the
             // delay seen last, until the next report.
-            let delay = last
-                .arrival
-                .utc_ns
-                .saturating_sub(self.map.capture(last.pts))
-                .clamp(0, MAX_CLOCK_SKEW);
-            self.new_map(Map::through(
-                pts,
-                arrival.utc_ns.saturating_sub(delay),
-                false,
-            ));
+            let captured = arrival.utc_ns.saturating_sub(self.delay_ns);
+            self.new_map(Map::through(pts, captured, false));
         } else if let Some(p) = self.pending
             && (key || arrival.monotonic_ns.saturating_sub(p.since_ns) > MAX_DEFER)
         {
@@ -278,6 +273,10 @@ impl Timeline {
             pts,
             arrival,
         });
+        if self.bad == 0 {
+            let delay = arrival.utc_ns.saturating_sub(self.map.capture(pts));
+            self.delay_ns = delay.clamp(0, MAX_CLOCK_SKEW);
+        }
         self.watch_arrival(pts, arrival);
         self.stamped(pts, discontinuity)
     }

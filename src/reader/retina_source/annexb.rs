@@ -1,16 +1,18 @@
-//! The little that a session must see in an Annex B unit: whether it begins at a recovery point.
+//! The little that a session must see in an Annex B unit: whether decoding can start at it.
 //!
-//! Cameras with gradual intra refresh send no IDR at all; their entry points are recovery point
-//! SEI messages (H.264 § D.1.8, H.265 § D.3.8). Looks only at what precedes the first slice, is
-//! total over any bytes, allocates nothing.
+//! retina knows IDR pictures only. Encoders with open GOPs send CRA pictures instead (H.265
+//! § 3.28; x265 does so by default), and cameras with gradual intra refresh send neither: their
+//! entry points are recovery point SEI messages (H.264 § D.1.8, H.265 § D.3.8). Looks only at
+//! what precedes the first slice, is total over any bytes, allocates nothing.
 
 use super::super::source::VideoCodec;
 
 /// SEI payload type of a recovery point, the same in H.264 and H.265.
 const RECOVERY_POINT: u32 = 6;
 
-/// True if a recovery point SEI precedes the first slice of `unit`.
-pub(super) fn starts_at_recovery_point(codec: VideoCodec, unit: &[u8]) -> bool {
+/// True if the first slice of `unit` is of an IDR, CRA or BLA picture, or follows a recovery
+/// point SEI.
+pub(super) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
     let mut rest = unit;
     while let Some(at) = find_start_code(rest) {
         rest = &rest[at + 3..];
@@ -20,11 +22,14 @@ pub(super) fn starts_at_recovery_point(codec: VideoCodec, unit: &[u8]) -> bool {
         // Slices are recognised by their first byte, so that their bulk is never searched.
         let sei_header = match codec {
             VideoCodec::H264 => match header & 0x1f {
-                1..=5 => return false,
+                5 => return true,
+                1..=4 => return false,
                 6 => 1,
                 _ => continue,
             },
             VideoCodec::H265 => match (header >> 1) & 0x3f {
+                // IRAP: BLA, IDR, CRA and two reserved types.
+                16..=23 => return true,
                 0..=31 => return false,
                 39 => 2,
                 _ => continue,
@@ -100,37 +105,27 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn finds_the_recovery_point_before_the_first_slice_only() {
+    fn finds_entry_points_before_the_end_of_the_first_slice_header() {
         let sei = [0, 0, 0, 1, 0x06, 5, 2, 9, 9, 6, 1, 0xc0, 0x80];
         let slice = [0, 0, 0, 1, 0x41, 0x9a, 1, 2, 3];
         let unit = |parts: &[&[u8]]| parts.concat();
-        assert!(starts_at_recovery_point(
-            VideoCodec::H264,
-            &unit(&[&sei, &slice])
-        ));
-        assert!(!starts_at_recovery_point(
-            VideoCodec::H264,
-            &unit(&[&slice, &sei])
-        ));
-        assert!(!starts_at_recovery_point(VideoCodec::H264, &slice));
+        assert!(is_entry_point(VideoCodec::H264, &unit(&[&sei, &slice])));
+        assert!(!is_entry_point(VideoCodec::H264, &unit(&[&slice, &sei])));
+        assert!(!is_entry_point(VideoCodec::H264, &slice));
         let sei5 = [0, 0, 1, 0x4e, 0x01, 6, 1, 0xd0, 0x80];
         let slice5 = [0, 0, 1, 0x02, 0x01, 0xd0];
-        assert!(starts_at_recovery_point(
-            VideoCodec::H265,
-            &unit(&[&sei5, &slice5])
-        ));
-        assert!(!starts_at_recovery_point(
-            VideoCodec::H265,
-            &unit(&[&slice5, &sei5])
-        ));
-        assert!(!starts_at_recovery_point(VideoCodec::Mjpeg, &sei));
+        assert!(is_entry_point(VideoCodec::H265, &unit(&[&sei5, &slice5])));
+        assert!(!is_entry_point(VideoCodec::H265, &unit(&[&slice5, &sei5])));
+        assert!(!is_entry_point(VideoCodec::Mjpeg, &sei));
+        let cra = [0, 0, 1, 0x2a, 0x01, 0xaf, 0, 0, 1, 0x2a, 0x01];
+        assert!(is_entry_point(VideoCodec::H265, &cra));
     }
 
     proptest! {
         #[test]
         fn is_total(bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(6), Just(0xff), any::<u8>()], 0..200)) {
             for codec in [VideoCodec::H264, VideoCodec::H265, VideoCodec::Mjpeg] {
-                starts_at_recovery_point(codec, &bytes);
+                is_entry_point(codec, &bytes);
             }
         }
     }

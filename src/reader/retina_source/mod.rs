@@ -3,8 +3,8 @@
 //! retina speaks RTSP and RTP well and judges nothing: it has no time limits, stalls on a request
 //! from the camera until polled for another reason, and repeats the same error for ever after an
 //! SSRC change, a sequence jump or garbage. This module adds what is missing: a limit per stage,
-//! a poll tick, an error budget, errors with causes, and key frames of cameras that send none
-//! but recovery points.
+//! a poll tick, an error budget, errors with causes, and the key frames that retina does not know
+//! (CRA pictures, recovery points).
 //! It must never pass retina a host *name* (it would resolve it here), nor let credentials or
 //! retina's packet dumps into an error.
 
@@ -318,7 +318,7 @@ impl RetinaSource {
     }
 
     /// retina drops parameter sets from the units and repeats them at IDR only; this is the
-    /// prefix for a unit that starts at a recovery point instead.
+    /// prefix for a unit that is another kind of entry point.
     fn parameter_sets(&self) -> Vec<u8> {
         match self.parameters().map(VideoParameters::codec_params) {
             Some(VideoParametersCodec::H264 { sps, pps }) => annexb::join(&[sps, pps]),
@@ -347,7 +347,7 @@ impl RetinaSource {
         let rtp_time = frame.timestamp().timestamp();
         let mut key = frame.is_random_access_point();
         let mut data = frame.into_data();
-        if !key && annexb::starts_at_recovery_point(self.info.codec, &data) {
+        if !key && annexb::is_entry_point(self.info.codec, &data) {
             key = true;
             let mut with_parameters = self.parameter_sets();
             with_parameters.append(&mut data);
