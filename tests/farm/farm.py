@@ -17,7 +17,8 @@ cost a quarter of a core.
     lossy                 allows `lose`: one more element in the way of each packet
 
 Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then
-"READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}" or "ERROR text":
+"READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}"
+or "ERROR text":
     stop NAME       power off: drops its clients, refuses connections
     start NAME      power on again, same port
     hang NAME       accepts connections and never answers (until `start`)
