@@ -17,7 +17,8 @@ cost a quarter of a core.
     lossy                 allows `lose`: one more element in the way of each packet
 
 Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then
-"READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}" or "ERROR text":
+"READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}"
+or "ERROR text":
     stop NAME       power off: drops its clients, refuses connections
     start NAME      power on again, same port
     hang NAME       accepts connections and never answers (until `start`)
@@ -167,6 +168,7 @@ class Feed:
         self.sent = 0
         self.playing = False
         self.live = True
+        self.broken = False  # something was held back from the client: only a key frame helps
 
     def due(self) -> float:
         return self.first_at + float(self.tick / self.clip.fps)
@@ -186,6 +188,8 @@ class Feed:
         if self.sent == 0:
             self.first_at = time.monotonic()
             self.first_pts = max(0, clock.get_time() - self.source.get_base_time())
+        if self.broken:
+            self.position, self.broken = self.clip.key_from(self.position), False
         buffer = self.clip.buffer(self.position, with_parameters=self.sent == 0)
         buffer.pts = buffer.dts = self.first_pts + int(self.tick * Gst.SECOND / self.clip.fps)
         self.camera.note_sent(self.position)
@@ -266,25 +270,29 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
     def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
         GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         element = media.get_element()
-        element.get_parent().connect("deep-element-added", self._on_element)
+        feed = Feed(self.camera, element.get_by_name("src"))
+        element.get_parent().connect("deep-element-added", self._on_element, feed)
         if self.camera.settings.lossy:
             self.camera.loss_elements.append(element.get_by_name("loss"))
-        self.camera.add_feed(media, Feed(self.camera, element.get_by_name("src")))
+        self.camera.add_feed(media, feed)
 
-    def _on_element(self, _pipeline: Gst.Bin, _bin: Gst.Bin, element: Gst.Element) -> None:
+    def _on_element(self, _pipeline: Gst.Bin, _bin: Gst.Bin, element: Gst.Element, feed: Feed) -> None:
         kind = element.get_factory().get_name()
         if kind == "rtpsession":
             element.set_property("rtcp-min-interval", self.camera.farm.rtcp_interval_ms * Gst.MSECOND)
         elif kind == "rtpbin":
-            element.connect("pad-added", self._on_pad)
+            element.connect("pad-added", self._on_pad, feed)
 
-    def _on_pad(self, _rtpbin: Gst.Element, pad: Gst.Pad) -> None:
+    def _on_pad(self, _rtpbin: Gst.Element, pad: Gst.Pad, feed: Feed) -> None:
         if pad.get_name().startswith("send_rtp_src"):
-            pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._on_packets)
+            pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._on_packets, feed)
 
-    def _on_packets(self, _pad: Gst.Pad, _info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+    def _on_packets(self, _pad: Gst.Pad, _info: Gst.PadProbeInfo, feed: Feed) -> Gst.PadProbeReturn:
         """What was already on its way when the camera was paused does not reach the client."""
-        return Gst.PadProbeReturn.DROP if self.camera.paused else Gst.PadProbeReturn.OK
+        if not self.camera.paused:
+            return Gst.PadProbeReturn.OK
+        feed.broken = True
+        return Gst.PadProbeReturn.DROP
 
 
 class Camera:
@@ -428,7 +436,7 @@ class Camera:
             self.paused = False
             for feed in self.feeds:
                 if feed.sent and feed.playing:
-                    feed.position = self.clip.key_from(feed.position)
+                    feed.broken = True
                     self._go_on(feed)
 
     def lose(self, probability: float) -> None:
