@@ -265,7 +265,7 @@ fn packets_can_be_read_beside_the_frames() {
     let mut units = Vec::new();
     while units.len() < 60 {
         let unit = packets
-            .next_timeout(PATIENCE, &mut bytes)
+            .next_timeout(&mut bytes, PATIENCE)
             .unwrap()
             .expect("a unit in time");
         assert_eq!(

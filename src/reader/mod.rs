@@ -24,7 +24,9 @@ use std::os::fd::OwnedFd;
 use camring_ring::{PacketWriter, RingError, SealedMemory, SubscriberPages};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::control::{self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
+use crate::control::{
+    self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
+};
 use crate::sys;
 use network::Network;
 use pipeline::Pipeline;
@@ -73,7 +75,10 @@ pub enum ReaderError {
     #[error(transparent)]
     Ring(#[from] RingError),
     #[error("cannot {what}: {source}")]
-    System { what: &'static str, source: std::io::Error },
+    System {
+        what: &'static str,
+        source: std::io::Error,
+    },
     #[error("the decode thread ended: a fault of this program")]
     DecodeThread,
 }
@@ -120,7 +125,13 @@ impl Inheritance {
                     all.frames = Some(memory(fds)?);
                 }
                 ToReader::PacketRing { .. } => all.packets = Some(memory(fds)?),
-                ToReader::AddSubscriber { id, ring, ring_id, notify, .. } => {
+                ToReader::AddSubscriber {
+                    id,
+                    ring,
+                    ring_id,
+                    notify,
+                    ..
+                } => {
                     let pages = subscriber_pages(id, ring, notify, fds)?;
                     match ring {
                         RingKind::Frames if frame_ring == Some(ring_id) => {
@@ -143,7 +154,10 @@ impl Inheritance {
 }
 
 fn memory(fds: Vec<OwnedFd>) -> Result<SealedMemory, ReaderError> {
-    let fd = fds.into_iter().next().ok_or(ReaderError::NoDescriptor("ring memory"))?;
+    let fd = fds
+        .into_iter()
+        .next()
+        .ok_or(ReaderError::NoDescriptor("ring memory"))?;
     Ok(SealedMemory::from_fd(fd)?)
 }
 
@@ -164,11 +178,19 @@ fn subscriber_pages(
     };
     let bell = fds.next().ok_or(ReaderError::NoDescriptor("bell page"))?;
     let notify = if notify {
-        Some(fds.next().ok_or(ReaderError::NoDescriptor("notify socket"))?)
+        Some(
+            fds.next()
+                .ok_or(ReaderError::NoDescriptor("notify socket"))?,
+        )
     } else {
         None
     };
-    Ok(SubscriberPages { id, pins, bell: SealedMemory::from_fd(bell)?, notify })
+    Ok(SubscriberPages {
+        id,
+        pins,
+        bell: SealedMemory::from_fd(bell)?,
+        notify,
+    })
 }
 
 fn run(control: ControlSocket) -> Result<(), ReaderError> {
@@ -176,9 +198,17 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
     let camera = start.camera;
     let span = tracing::info_span!("reader", camera = camera.id);
     let _entered = span.enter();
-    let Some(inheritance) = Inheritance::receive(&control)? else { return Ok(()) };
-    let packets = inheritance.packets.ok_or(ReaderError::NoDescriptor("packet ring"))?;
-    let attached: Vec<u64> = inheritance.packet_subscribers.iter().map(|s| s.id).collect();
+    let Some(inheritance) = Inheritance::receive(&control)? else {
+        return Ok(());
+    };
+    let packets = inheritance
+        .packets
+        .ok_or(ReaderError::NoDescriptor("packet ring"))?;
+    let attached: Vec<u64> = inheritance
+        .packet_subscribers
+        .iter()
+        .map(|s| s.id)
+        .collect();
     let packets = PacketWriter::resume(packets, inheritance.packet_subscribers)?;
 
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
@@ -188,11 +218,19 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
     }
     let (units, backlog) = unit_queue(QUEUE_BYTES.min(camera.memory_per_camera / 4));
     if let Some(memory) = inheritance.frames {
-        units.tell(ToDecoder::Ring { memory, present: inheritance.frame_subscribers });
+        units.tell(ToDecoder::Ring {
+            memory,
+            present: inheritance.frame_subscribers,
+        });
     }
     let publisher = Publisher::new(camera.decode.max_fps, health.clone(), report.clone());
-    let pipeline =
-        Pipeline::new(backlog, publisher, health.clone(), camera.decode, report.clone());
+    let pipeline = Pipeline::new(
+        backlog,
+        publisher,
+        health.clone(),
+        camera.decode,
+        report.clone(),
+    );
     let in_thread = span.clone();
     let decode = std::thread::Builder::new()
         .name("decode".into())
@@ -209,9 +247,14 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         .enable_all()
         .build()
         .map_err(ReaderError::system("start the network runtime"))?;
-    let network = Network { camera, health, packets, units, report, reports, decode };
+    let network = Network {
+        camera,
+        health,
+        packets,
+        units,
+        report,
+        reports,
+        decode,
+    };
     runtime.block_on(network.run(control))
 }
-
-#[cfg(test)]
-mod tests;

@@ -48,7 +48,15 @@ pub struct Network {
 impl Network {
     /// Runs until told to stop, or until the supervisor is gone.
     pub async fn run(self, control: ControlSocket) -> Result<(), ReaderError> {
-        let Self { camera, health, packets, units, report, reports, decode } = self;
+        let Self {
+            camera,
+            health,
+            packets,
+            units,
+            report,
+            reports,
+            decode,
+        } = self;
         let control =
             AsyncControl::new(control).map_err(ReaderError::system("use the control socket"))?;
         let packets = Rc::new(RefCell::new(packets));
@@ -56,7 +64,10 @@ impl Network {
         let (resolved, answers) = mpsc::channel(1);
         let teller = units.teller();
         let config = source_config(&camera);
-        let resolver = AskSupervisor { report, answers: Mutex::new(answers) };
+        let resolver = AskSupervisor {
+            report,
+            answers: Mutex::new(answers),
+        };
         let connector = RetinaConnector::new();
         let mut sink = Sink {
             timeline: Timeline::new(PTS_RATE),
@@ -65,7 +76,12 @@ impl Network {
             units,
             health: Arc::clone(&health),
         };
-        let listener = Listener { control: &control, packets, teller, resolved };
+        let listener = Listener {
+            control: &control,
+            packets,
+            teller,
+            resolved,
+        };
 
         let progress = Report(&health);
         let session = run_session_loop(
@@ -92,7 +108,9 @@ impl Network {
         };
         sink.units.tell(ToDecoder::Stop);
         if let Err(error) = &end {
-            let last_words = ToSupervisor::Fault { text: error.to_string() };
+            let last_words = ToSupervisor::Fault {
+                text: error.to_string(),
+            };
             let _ = tokio::time::timeout(TICK, control.send(&last_words, &[])).await;
         }
         end
@@ -137,12 +155,29 @@ impl Listener<'_> {
                 ToReader::Stop => return Ok(()),
                 ToReader::FrameRing { .. } => {
                     let memory: SealedMemory = memory(fds)?;
-                    self.tell(ToDecoder::Ring { memory, present: Vec::new() });
+                    self.tell(ToDecoder::Ring {
+                        memory,
+                        present: Vec::new(),
+                    });
                 }
-                ToReader::FrameRingRefused { needed, available, reason } => {
-                    self.tell(ToDecoder::RingRefused { needed, available, reason });
+                ToReader::FrameRingRefused {
+                    needed,
+                    available,
+                    reason,
+                } => {
+                    self.tell(ToDecoder::RingRefused {
+                        needed,
+                        available,
+                        reason,
+                    });
                 }
-                ToReader::AddSubscriber { id, ring, ring_id, notify, .. } => {
+                ToReader::AddSubscriber {
+                    id,
+                    ring,
+                    ring_id,
+                    notify,
+                    ..
+                } => {
                     let pages = subscriber_pages(id, ring, notify, fds)?;
                     match ring {
                         RingKind::Frames => self.tell(ToDecoder::AddSubscriber { ring_id, pages }),
@@ -180,7 +215,11 @@ impl Listener<'_> {
     ) -> Result<(), ReaderError> {
         let added = self.packets.borrow_mut().add_subscriber(pages);
         match added {
-            Ok(()) => self.control.send(&ToSupervisor::SubscriberAdded { id }, &[]).await?,
+            Ok(()) => {
+                self.control
+                    .send(&ToSupervisor::SubscriberAdded { id }, &[])
+                    .await?
+            }
             Err(error) => tracing::warn!(%error, "a subscriber's pages are unusable"),
         }
         Ok(())
@@ -198,8 +237,13 @@ impl Resolve for AskSupervisor {
         let mut answers = self.answers.lock().await;
         // An answer that came after its question timed out is not the answer to this one.
         while answers.try_recv().is_ok() {}
-        self.report.send(ToSupervisor::Resolve { host: host.to_owned() });
-        answers.recv().await.unwrap_or_else(|| Err("the supervisor is gone".to_owned()))
+        self.report.send(ToSupervisor::Resolve {
+            host: host.to_owned(),
+        });
+        answers
+            .recv()
+            .await
+            .unwrap_or_else(|| Err("the supervisor is gone".to_owned()))
     }
 }
 
@@ -235,17 +279,25 @@ impl UnitSink for Sink {
     fn session_started(&mut self, info: &StreamInfo) {
         self.clock_rate = info.clock_rate;
         self.timeline.restart(info.clock_rate);
-        self.health.codec.store(u64::from(ring_codec(info.codec) as u32), Relaxed);
+        self.health
+            .codec
+            .store(u64::from(ring_codec(info.codec) as u32), Relaxed);
         self.units.session_started();
     }
 
     fn unit(&mut self, unit: AccessUnit) {
         let health = &self.health;
         health.last_unit_ns.store(unit.arrival_ns, Relaxed);
-        let arrival = Arrival { monotonic_ns: unit.arrival_ns, utc_ns: unit.arrival_utc_ns };
+        let arrival = Arrival {
+            monotonic_ns: unit.arrival_ns,
+            utc_ns: unit.arrival_utc_ns,
+        };
         let stamp = self.timeline.stamp(unit.rtp_time, arrival, unit.key);
-        let clock =
-            if stamp.from_sender_report { ClockSource::SenderReport } else { ClockSource::Arrival };
+        let clock = if stamp.from_sender_report {
+            ClockSource::SenderReport
+        } else {
+            ClockSource::Arrival
+        };
         health.clock.store(clock as u64, Relaxed);
         let mut flags = UnitFlags::NONE;
         for (set, flag) in [
@@ -253,7 +305,10 @@ impl UnitSink for Sink {
             (stamp.discontinuity, UnitFlags::DISCONTINUITY),
             (unit.parameters_changed, UnitFlags::PARAMETERS_CHANGED),
             (unit.lost_before > 0, UnitFlags::LOSS_BEFORE),
-            (stamp.from_sender_report, UnitFlags::CAPTURE_TIME_FROM_SENDER_REPORT),
+            (
+                stamp.from_sender_report,
+                UnitFlags::CAPTURE_TIME_FROM_SENDER_REPORT,
+            ),
         ] {
             if set {
                 flags |= flag;
@@ -294,9 +349,12 @@ impl UnitSink for Sink {
     }
 
     fn sender_report(&mut self, report: SenderReport) {
-        let arrival =
-            Arrival { monotonic_ns: report.arrival_ns, utc_ns: report.arrival_utc_ns };
-        self.timeline.sender_report(report.ntp_utc_ns, report.rtp_time, arrival);
+        let arrival = Arrival {
+            monotonic_ns: report.arrival_ns,
+            utc_ns: report.arrival_utc_ns,
+        };
+        self.timeline
+            .sender_report(report.ntp_utc_ns, report.rtp_time, arrival);
     }
 
     fn session_ended(&mut self) {}
@@ -364,7 +422,10 @@ fn source_config(camera: &Stream) -> SourceConfig {
 
 fn backoff_policy(retry: &Retry) -> BackoffPolicy {
     let mut policy = BackoffPolicy::default();
-    policy.soon = WaitRange { first: retry.initial, max: retry.max };
+    policy.soon = WaitRange {
+        first: retry.initial,
+        max: retry.max,
+    };
     policy.credentials = WaitRange {
         first: policy.credentials.first.min(retry.unauthorized),
         max: retry.unauthorized,

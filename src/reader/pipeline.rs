@@ -102,7 +102,9 @@ impl Pipeline {
         match message {
             ToDecoder::SessionStarted => {
                 let stale = self.backlog.clear();
-                self.health.dropped_overload.fetch_add(stale as u64, Relaxed);
+                self.health
+                    .dropped_overload
+                    .fetch_add(stale as u64, Relaxed);
                 // What the decoder still holds back is whole; then its references are void.
                 if let Some((_, decoder)) = &mut self.decoder {
                     decoder.finish();
@@ -117,25 +119,32 @@ impl Pipeline {
                 let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
                 self.publisher.adopt_ring(memory, present);
                 for id in ids {
-                    self.to_supervisor.send(ToSupervisor::SubscriberAdded { id });
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
                 }
                 if let Some((_, decoder)) = &mut self.decoder {
                     decoder.set_slots(self.publisher.slots());
                 }
             }
-            ToDecoder::RingRefused { needed, available, reason } => {
+            ToDecoder::RingRefused {
+                needed,
+                available,
+                reason,
+            } => {
                 self.publisher.ring_refused(needed, available, &reason);
             }
             ToDecoder::AddSubscriber { ring_id, pages } => {
                 let id = pages.id;
                 // Acknowledged only now: from here on each reclaim reads the new pin page.
                 if self.publisher.add_subscriber(ring_id, pages) {
-                    self.to_supervisor.send(ToSupervisor::SubscriberAdded { id });
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
                 }
             }
             ToDecoder::RemoveSubscriber { id } => {
                 self.publisher.remove_subscriber(id);
-                self.to_supervisor.send(ToSupervisor::SubscriberRemoved { id });
+                self.to_supervisor
+                    .send(ToSupervisor::SubscriberRemoved { id });
             }
             // Units are the backlog's own, and `run` ends on Stop.
             ToDecoder::Unit(_) | ToDecoder::Stop => {}
@@ -147,9 +156,15 @@ impl Pipeline {
         let lag = self.backlog.lag_ns(clock::monotonic_ns());
         if lag > LAG_JUMP_NS {
             let skipped = self.backlog.jump_to_newest_key();
-            self.health.dropped_overload.fetch_add(skipped as u64, Relaxed);
+            self.health
+                .dropped_overload
+                .fetch_add(skipped as u64, Relaxed);
         }
-        let skip = if lag > LAG_SKIP_NON_REFERENCE_NS { Skip::NonReference } else { Skip::None };
+        let skip = if lag > LAG_SKIP_NON_REFERENCE_NS {
+            Skip::NonReference
+        } else {
+            Skip::None
+        };
         if skip != self.skip {
             self.skip = skip;
             if let Some((_, decoder)) = &mut self.decoder {
@@ -190,7 +205,11 @@ impl Pipeline {
 
     /// The decoder of this codec; a camera may change its codec from one session to the next.
     fn decoder_for(&mut self, codec: Codec) -> &mut PictureDecoder {
-        if self.decoder.as_ref().is_some_and(|(present, _)| *present != codec) {
+        if self
+            .decoder
+            .as_ref()
+            .is_some_and(|(present, _)| *present != codec)
+        {
             self.decoder = None;
         }
         let (slots, threads, skip) = (self.publisher.slots(), self.settings.threads, self.skip);
@@ -215,7 +234,9 @@ impl Pipeline {
     }
 
     fn take_pictures(&mut self) {
-        let Some((_, decoder)) = &mut self.decoder else { return };
+        let Some((_, decoder)) = &mut self.decoder else {
+            return;
+        };
         loop {
             let picture = match decoder.next_picture() {
                 Ok(Some(picture)) => picture,
@@ -227,13 +248,21 @@ impl Pipeline {
                 }
             };
             self.health.frames_decoded.fetch_add(1, Relaxed);
-            self.health.last_decoded_ns.store(clock::monotonic_ns(), Relaxed);
+            self.health
+                .last_decoded_ns
+                .store(clock::monotonic_ns(), Relaxed);
             if let Some(parameters) = decoder.parameters() {
                 let wanted = decoder.wanted_slot_bytes();
-                self.publisher.decoder_needs(parameters.decoder_pictures(), wanted);
+                self.publisher
+                    .decoder_needs(parameters.decoder_pictures(), wanted);
             }
             let unit = picture.opaque();
-            if let Some(meta) = self.in_flight.iter().find(|m| m.access_unit == unit).copied() {
+            if let Some(meta) = self
+                .in_flight
+                .iter()
+                .find(|m| m.access_unit == unit)
+                .copied()
+            {
                 self.publisher.publish(picture, &meta);
             }
         }

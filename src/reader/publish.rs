@@ -67,11 +67,7 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    pub fn new(
-        max_fps: Option<f32>,
-        health: Arc<Health>,
-        to_supervisor: ReportSender,
-    ) -> Self {
+    pub fn new(max_fps: Option<f32>, health: Arc<Health>, to_supervisor: ReportSender) -> Self {
         Self {
             ring: None,
             pending: VecDeque::new(),
@@ -124,9 +120,16 @@ impl Publisher {
 
     /// The supervisor has no memory for the ring asked for.
     pub fn ring_refused(&mut self, needed: u64, available: u64, reason: &str) {
-        tracing::error!(needed, available, reason, "no memory for the frame ring: frames are dropped");
+        tracing::error!(
+            needed,
+            available,
+            reason,
+            "no memory for the frame ring: frames are dropped"
+        );
         let waiting = self.pending.drain(..).count();
-        self.health.dropped_no_memory.fetch_add(waiting as u64, Relaxed);
+        self.health
+            .dropped_no_memory
+            .fetch_add(waiting as u64, Relaxed);
     }
 
     /// Includes a subscriber in every pin scan from now on. False where its ring is not the
@@ -137,7 +140,9 @@ impl Publisher {
         };
         match ring.add_subscriber(pages) {
             Ok(()) => {
-                self.health.subscribers.store(ring.subscribers() as u64, Relaxed);
+                self.health
+                    .subscribers
+                    .store(ring.subscribers() as u64, Relaxed);
                 true
             }
             Err(error) => {
@@ -150,7 +155,9 @@ impl Publisher {
     pub fn remove_subscriber(&mut self, id: u64) {
         if let Some(ring) = &self.ring {
             ring.remove_subscriber(id);
-            self.health.subscribers.store(ring.subscribers() as u64, Relaxed);
+            self.health
+                .subscribers
+                .store(ring.subscribers() as u64, Relaxed);
         }
     }
 
@@ -204,7 +211,9 @@ impl Publisher {
         self.discontinuity = false;
         health.frames_published.fetch_add(1, Relaxed);
         health.copied_frames.fetch_add(u64::from(copied), Relaxed);
-        health.dropped_corrupt.fetch_add(u64::from(meta.corrupt), Relaxed);
+        health
+            .dropped_corrupt
+            .fetch_add(u64::from(meta.corrupt), Relaxed);
         health.last_frame_ns.store(now, Relaxed);
         health.width.store(u64::from(picture.width()), Relaxed);
         health.height.store(u64::from(picture.height()), Relaxed);
@@ -287,7 +296,10 @@ struct RateLimiter {
 
 impl RateLimiter {
     fn new(max_fps: f64) -> Self {
-        Self { interval: 90_000.0 / max_fps, next: None }
+        Self {
+            interval: 90_000.0 / max_fps,
+            next: None,
+        }
     }
 
     fn admits(&mut self, pts: i64) -> bool {
@@ -314,7 +326,9 @@ mod tests {
 
     fn admitted(fps: i64, max: f64, frames: i64) -> usize {
         let mut limiter = RateLimiter::new(max);
-        (0..frames).filter(|n| limiter.admits(n * 90_000 / fps)).count()
+        (0..frames)
+            .filter(|n| limiter.admits(n * 90_000 / fps))
+            .count()
     }
 
     #[test]

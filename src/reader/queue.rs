@@ -43,11 +43,23 @@ pub enum ToDecoder {
     Unit(QueuedUnit),
     /// A new RTSP session: references of the former one are void.
     SessionStarted,
-    AddSubscriber { ring_id: u64, pages: SubscriberPages },
-    RemoveSubscriber { id: u64 },
+    AddSubscriber {
+        ring_id: u64,
+        pages: SubscriberPages,
+    },
+    RemoveSubscriber {
+        id: u64,
+    },
     /// The frame ring, with every subscriber it has at this moment.
-    Ring { memory: SealedMemory, present: Vec<SubscriberPages> },
-    RingRefused { needed: u64, available: u64, reason: String },
+    Ring {
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
+    },
+    RingRefused {
+        needed: u64,
+        available: u64,
+        reason: String,
+    },
     Stop,
 }
 
@@ -84,8 +96,17 @@ pub fn unit_queue(budget: u64) -> (UnitQueue, Backlog) {
     let (sender, receiver) = unbounded();
     let bytes = Arc::new(AtomicU64::new(0));
     (
-        UnitQueue { sender, bytes: Arc::clone(&bytes), budget, waiting_for_key: false },
-        Backlog { receiver, bytes, units: VecDeque::new() },
+        UnitQueue {
+            sender,
+            bytes: Arc::clone(&bytes),
+            budget,
+            waiting_for_key: false,
+        },
+        Backlog {
+            receiver,
+            bytes,
+            units: VecDeque::new(),
+        },
     )
 }
 
@@ -172,13 +193,17 @@ impl Backlog {
     /// How long the oldest unit has waited, in nanoseconds.
     #[must_use]
     pub fn lag_ns(&self, now_ns: u64) -> u64 {
-        self.units.front().map_or(0, |u| now_ns.saturating_sub(u.arrival_ns))
+        self.units
+            .front()
+            .map_or(0, |u| now_ns.saturating_sub(u.arrival_ns))
     }
 
     /// Drops every unit before the newest key frame in the backlog; returns how many. The key
     /// frame then carries the discontinuity.
     pub fn jump_to_newest_key(&mut self) -> usize {
-        let Some(at) = self.units.iter().rposition(|u| u.key) else { return 0 };
+        let Some(at) = self.units.iter().rposition(|u| u.key) else {
+            return 0;
+        };
         for _ in 0..at {
             self.pop();
         }
@@ -198,7 +223,8 @@ impl Backlog {
     }
 
     fn forget(&self, unit: &QueuedUnit) {
-        self.bytes.fetch_sub(unit.data.len() as u64, Ordering::Relaxed);
+        self.bytes
+            .fetch_sub(unit.data.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -228,7 +254,9 @@ mod tests {
 
     fn drain(b: &mut Backlog) -> Vec<(u64, bool)> {
         assert!(b.next_message(Duration::ZERO).unwrap().is_none());
-        std::iter::from_fn(|| b.pop()).map(|u| (u.access_unit, u.discontinuity)).collect()
+        std::iter::from_fn(|| b.pop())
+            .map(|u| (u.access_unit, u.discontinuity))
+            .collect()
     }
 
     #[test]
@@ -236,7 +264,11 @@ mod tests {
         let (mut q, mut b) = unit_queue(100);
         assert_eq!(q.push(unit(1, true, 60)), Push::Queued);
         assert_eq!(q.push(unit(2, false, 60)), Push::Skipped);
-        assert_eq!(q.push(unit(3, false, 1)), Push::Skipped, "its reference was skipped");
+        assert_eq!(
+            q.push(unit(3, false, 1)),
+            Push::Skipped,
+            "its reference was skipped"
+        );
         assert_eq!(q.push(unit(4, true, 30)), Push::Queued);
         assert_eq!(drain(&mut b), [(1, false), (4, true)]);
         assert_eq!(q.bytes(), 0);
@@ -272,7 +304,10 @@ mod tests {
         q.tell(ToDecoder::RemoveSubscriber { id: 7 });
         q.tell(ToDecoder::Stop);
         let wait = Duration::from_secs(5);
-        assert!(matches!(b.next_message(wait), Ok(Some(ToDecoder::RemoveSubscriber { id: 7 }))));
+        assert!(matches!(
+            b.next_message(wait),
+            Ok(Some(ToDecoder::RemoveSubscriber { id: 7 }))
+        ));
         assert!(matches!(b.next_message(wait), Ok(Some(ToDecoder::Stop))));
         assert!(matches!(b.next_message(wait), Ok(None)));
         drop(q);

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod farm;
 pub mod framecode;
 pub mod process;
+pub mod viewer;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -54,4 +55,24 @@ pub fn wait_for<T, E: Debug>(
             Err(_) => std::thread::sleep(POLL),
         }
     }
+}
+
+/// UTC in ns since the Unix epoch.
+pub fn unix_ns() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    since.as_nanos().try_into().expect("before 2262")
+}
+
+/// Waits until a descriptor is readable.
+#[track_caller]
+pub fn readable(fd: std::os::fd::BorrowedFd<'_>, timeout: Duration) {
+    let mut fds = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN)];
+    let timeout = nix::poll::PollTimeout::try_from(timeout).expect("less than weeks");
+    assert_eq!(
+        nix::poll::poll(&mut fds, timeout),
+        Ok(1),
+        "not readable in {timeout:?}"
+    );
 }

@@ -37,7 +37,10 @@ impl Viewer {
     #[track_caller]
     pub fn attach_as(daemon: &Daemon, farm: &Farm, name: &str, of: &str) -> Viewer {
         let client = Client::connect(&daemon.socket()).expect("a connection");
-        let options = AttachOptions { timeout: PATIENCE, ..AttachOptions::default() };
+        let options = AttachOptions {
+            timeout: PATIENCE,
+            ..AttachOptions::default()
+        };
         let frames = match client.attach(name, &options) {
             Ok(frames) => frames,
             Err(error) => panic!("{error}\n{}", daemon.log()),
@@ -74,7 +77,11 @@ impl Viewer {
             if let Some(frame) = self.try_next() {
                 return frame;
             }
-            assert!(Instant::now() < until, "{}: no frame in {PATIENCE:?}", self.frames.name());
+            assert!(
+                Instant::now() < until,
+                "{}: no frame in {PATIENCE:?}",
+                self.frames.name()
+            );
         }
     }
 
@@ -93,12 +100,26 @@ impl Viewer {
         let step = self.witness.step(code);
         self.missed += frame.missed();
         if let Some(last) = self.last {
-            assert!(descriptor.sequence > last.sequence, "{descriptor:?} after {last:?}");
-            assert!(descriptor.generation >= last.generation, "{descriptor:?} after {last:?}");
+            assert!(
+                descriptor.sequence > last.sequence,
+                "{descriptor:?} after {last:?}"
+            );
+            assert!(
+                descriptor.generation >= last.generation,
+                "{descriptor:?} after {last:?}"
+            );
             let given = descriptor.sequence - last.sequence;
-            assert_eq!(frame.missed() + frame.hidden(), given - 1, "{descriptor:?} after {last:?}");
+            assert_eq!(
+                frame.missed() + frame.hidden(),
+                given - 1,
+                "{descriptor:?} after {last:?}"
+            );
             if !self.gaps {
-                assert_eq!(u64::from(step), given, "{descriptor:?} after {last:?}: {code:?}");
+                assert_eq!(
+                    u64::from(step),
+                    given,
+                    "{descriptor:?} after {last:?}: {code:?}"
+                );
             }
         }
         self.seen += 1;
@@ -129,7 +150,11 @@ impl Viewer {
                 assert_eq!(self.change, Some(RingChange::WriterRestarted), "{frame:?}");
                 return frame;
             }
-            assert!(Instant::now() < until, "{}: no new generation", self.frames.name());
+            assert!(
+                Instant::now() < until,
+                "{}: no new generation",
+                self.frames.name()
+            );
         }
     }
 }

@@ -181,11 +181,7 @@ impl RingSlots {
 
     fn with<T>(&self, act: impl FnOnce(&mut FrameWriter) -> T) -> T {
         // A panic while the lock was held ends the reader; what is behind it is plain data.
-        act(&mut self
-            .0
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.writer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
