@@ -3,3 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod control;
+pub mod health;
+pub mod supervisor;
+pub mod sys;

@@ -1,2 +1,95 @@
-//! Shared-memory rings of decoded video frames and of access units.
+//! Shared-memory rings of decoded video frames and of access units: attach to the camring daemon,
+//! read frames in place.
+//!
+//! ```no_run
+//! use camring_ring::{AttachOptions, Client, default_socket_path};
+//! use std::time::Duration;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = Client::connect(&default_socket_path())?;
+//!     let mut camera = client.attach("front-door", &AttachOptions::default())?;
+//!     while let Some(frame) = camera.next_timeout(Duration::from_secs(5))? {
+//!         let luma: &[u8] = frame.plane(0); // in place: no copy, and it cannot change
+//!         let rows = luma.chunks(frame.plane_stride(0) as usize);
+//!         println!("frame {}: {} rows, missed {}", frame.sequence(), rows.len(), frame.missed());
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Promises
+//!
+//! 1. Publishing is wait-free: a bounded number of steps whatever subscribers do, and at most one
+//!    futex wake per waiting client.
+//! 2. A subscriber holds a frame as a plain `&[u8]`, in place, and it cannot change while held.
+//! 3. A slow, stopped, killed or hostile subscriber never blocks, slows or corrupts the writer or
+//!    another subscriber.
+//! 4. A writer killed at any instruction leaves no torn frame visible; its successor goes on in
+//!    the same memory, with rising sequence numbers and the next generation.
+//! 5. Subscribers of another uid than the daemon's, and not root, cannot write into a ring.
+//!    Whatever is read from shared memory is copied out once and checked before it is used.
+//! 6. No SIGBUS: memory is sealed against resizing, and reserved before it is written.
+//! 7. A subscriber learns what it missed, and why a ring changed.
+//!
+//! # Map
+//!
+//! [`layout`] the bytes · [`SealedMemory`] memory · [`FrameRingSpec`], [`FrameWriter`] and
+//! [`Subscription`], [`Frame`] the frame ring · [`PacketRingSpec`], [`PacketWriter`],
+//! [`PacketReader`] the packet ring · [`BellPage`], [`PinPage`] the pages between one subscriber
+//! and the writers · [`attach`] how descriptors get across · [`Client`] a program's connection.
+//!
+//! The protocols (`frames/protocol.rs`, `packets/protocol.rs`, `bell/protocol.rs`) are written
+//! over words in any memory; with `--cfg loom` only they are compiled, and the models run them.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    loom,
+    allow(dead_code, reason = "only the models use the protocols there")
+)]
+#![warn(missing_docs)]
+
+pub(crate) mod bell;
+pub(crate) mod frames;
+pub mod layout;
+pub(crate) mod packets;
+pub(crate) mod sync;
+
+#[cfg(all(test, loom))]
+mod model;
+
+#[cfg(not(loom))]
+pub mod attach;
+#[cfg(not(loom))]
+mod descriptor;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
+mod pins;
+#[cfg(not(loom))]
+mod pixel;
+#[cfg(not(loom))]
+mod subscriber;
+
+#[cfg(not(loom))]
+pub use crate::{
+    attach::{AttachError, client::default_socket_path},
+    bell::{Bell, BellPage},
+    descriptor::{FrameDescriptor, FrameFlags, Plane},
+    error::{BadDescriptor, FormatError, RingError},
+    frames::{CloseReason, FrameRingSpec, FrameWriter, SlotId, SubscriberPages},
+    memory::{MemoryError, SealedMemory},
+    packets::{
+        Appended, Codec, PacketReader, PacketRingSpec, PacketWriter, UnitDescriptor, UnitFlags,
+    },
+    pins::PinPage,
+    pixel::{ColorRange, MATRIX_UNSPECIFIED, PixelFormat},
+    subscriber::{AttachOptions, Client, Frame, PacketSubscription, RingChange, Subscription},
+};
+
+/// `CLOCK_MONOTONIC` in ns.
+#[cfg(not(loom))]
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
