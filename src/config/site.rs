@@ -37,6 +37,13 @@ pub struct Site {
 }
 
 impl Site {
+    /// What a site is called that has no name.
+    pub const DEFAULT_NAME: &str = "camring";
+    /// What systemd's `StateDirectory=camring` makes.
+    pub const DEFAULT_DATA_DIR: &str = "/var/lib/camring";
+    /// What systemd's `RuntimeDirectory=camring` makes.
+    pub const DEFAULT_RUNTIME_DIR: &str = "/run/camring";
+
     /// The Unix socket on which subscribers attach.
     pub fn attach_socket(&self) -> PathBuf {
         self.runtime_dir.join("attach.sock")
@@ -288,6 +295,8 @@ impl Decode {
     pub const DEFAULT_THREADS: u32 = 1;
     /// The most slice threads from which libavcodec gains anything.
     pub const MAX_THREADS: u32 = 16;
+    /// One frame in 100 s; for less, take snapshots.
+    pub const MIN_MAX_FPS: f64 = 0.01;
     /// No camera sends more.
     pub const MAX_MAX_FPS: f64 = 1000.0;
 }

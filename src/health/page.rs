@@ -76,6 +76,14 @@ counters! {
     dropped_max_fps,
     /// Published, but marked corrupt: subscribers do not get them by default.
     dropped_corrupt,
+    /// Access units that came before the first key frame of a session.
+    dropped_before_key,
+    /// Access units left out by `mode = "keyframes"`.
+    dropped_not_key,
+    /// Access units thrown away because of their size.
+    dropped_oversize,
+    /// Packets from the camera that were of no use.
+    glitches,
     /// Access units that the decoder refused.
     decode_errors,
     /// Pictures that were copied into their slot once, instead of being decoded in it.
@@ -92,6 +100,8 @@ counters! {
     last_unit_ns,
     /// CLOCK_MONOTONIC of the last published frame, in nanoseconds. 0: none yet.
     last_frame_ns,
+    /// CLOCK_MONOTONIC of the last picture that came out of the decoder, in nanoseconds. 0: none.
+    last_decoded_ns,
     /// A [`ClockSource`] as a number; 0: none yet.
     clock,
     /// Subscribers that the writers know.

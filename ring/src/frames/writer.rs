@@ -277,7 +277,7 @@ impl FrameWriter {
 
     /// Ends the ring for its subscribers: they take what is still visible, then attach to its
     /// successor or learn that the camera is gone.
-    pub fn close(self, reason: CloseReason) {
+    pub fn close(&mut self, reason: CloseReason) {
         let state = match reason {
             CloseReason::Replaced => RingState::Replaced,
             CloseReason::Removed => RingState::Removed,

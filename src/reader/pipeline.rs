@@ -1,0 +1,270 @@
+//! The decode thread of a reader: access units in, published frames out.
+//!
+//! Promises: it beats at least once a second; it falls behind by skipping, not by queueing (first
+//! non-reference pictures, then everything before the newest key frame); every unit that does not
+//! become a frame is counted with its reason; a frame between a loss and the next picture that
+//! repairs it is marked corrupt.
+//! Must never: touch a socket of the camera, or hold up the network thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::config::{Decode, DecodeMode};
+use crate::control::ToSupervisor;
+use crate::health::Health;
+use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
+use crate::reader::ReportSender;
+use crate::reader::publish::{Publisher, UnitMeta};
+use crate::reader::queue::{Backlog, QueuedUnit, ToDecoder};
+use crate::sys::clock;
+
+/// The thread's heartbeat when there is nothing to do.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Behind by this much, non-reference pictures are skipped: nobody else needs them, and most
+/// cameras send none, so it is free to try early.
+const LAG_SKIP_NON_REFERENCE_NS: u64 = 300_000_000;
+
+/// Behind by this much, decoding goes on at the newest key frame. Longer than a busy moment of a
+/// site (all key frames at once), shorter than what a viewer takes for a stall.
+const LAG_JUMP_NS: u64 = 1_000_000_000;
+
+/// Units whose pictures are still inside the decoder. H.264 and H.265 reorder at most 16.
+const MAX_IN_FLIGHT: usize = 32;
+
+/// Larger pictures are refused: 8192 × 8192, four times what any camera sends.
+const MAX_PIXELS: u64 = 1 << 26;
+
+/// What the thread owns.
+#[derive(Debug)]
+pub struct Pipeline {
+    backlog: Backlog,
+    publisher: Publisher,
+    decoder: Option<(Codec, PictureDecoder)>,
+    health: Arc<Health>,
+    settings: Decode,
+    to_supervisor: ReportSender,
+    skip: Skip,
+    /// Nothing can be decoded before a key frame.
+    needs_key: bool,
+    /// From a loss until the next key frame or recovery point.
+    damaged: bool,
+    /// The next published frame does not follow smoothly from the one before.
+    discontinuity: bool,
+    in_flight: VecDeque<UnitMeta>,
+}
+
+impl Pipeline {
+    pub fn new(
+        backlog: Backlog,
+        publisher: Publisher,
+        health: Arc<Health>,
+        settings: Decode,
+        to_supervisor: ReportSender,
+    ) -> Self {
+        Self {
+            backlog,
+            publisher,
+            decoder: None,
+            health,
+            settings,
+            to_supervisor,
+            skip: Skip::None,
+            needs_key: true,
+            damaged: false,
+            discontinuity: false,
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// Runs until told to stop, or until the network thread is gone.
+    pub fn run(mut self) {
+        loop {
+            self.health.beat_decode();
+            match self.backlog.next_message(TICK) {
+                Ok(Some(ToDecoder::Stop)) | Err(_) => return,
+                Ok(Some(message)) => {
+                    self.obey(message);
+                    continue;
+                }
+                Ok(None) => {}
+            }
+            self.keep_up();
+            if let Some(unit) = self.backlog.pop() {
+                self.decode(&unit);
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToDecoder) {
+        match message {
+            ToDecoder::SessionStarted => {
+                let stale = self.backlog.clear();
+                self.health
+                    .dropped_overload
+                    .fetch_add(stale as u64, Relaxed);
+                // What the decoder still holds back is whole; then its references are void.
+                if let Some((_, decoder)) = &mut self.decoder {
+                    decoder.finish();
+                }
+                self.take_pictures();
+                self.in_flight.clear();
+                self.needs_key = true;
+                self.damaged = false;
+                self.discontinuity = true;
+            }
+            ToDecoder::Ring { memory, present } => {
+                let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
+                self.publisher.adopt_ring(memory, present);
+                for id in ids {
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
+                }
+                if let Some((_, decoder)) = &mut self.decoder {
+                    decoder.set_slots(self.publisher.slots());
+                }
+            }
+            ToDecoder::RingRefused {
+                needed,
+                available,
+                reason,
+            } => {
+                self.publisher.ring_refused(needed, available, &reason);
+            }
+            ToDecoder::AddSubscriber { ring_id, pages } => {
+                let id = pages.id;
+                // Acknowledged only now: from here on each reclaim reads the new pin page.
+                if self.publisher.add_subscriber(ring_id, pages) {
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
+                }
+            }
+            ToDecoder::RemoveSubscriber { id } => {
+                self.publisher.remove_subscriber(id);
+                self.to_supervisor
+                    .send(ToSupervisor::SubscriberRemoved { id });
+            }
+            // Units are the backlog's own, and `run` ends on Stop.
+            ToDecoder::Unit(_) | ToDecoder::Stop => {}
+        }
+    }
+
+    /// Falls behind in steps, each of them visible in the counters.
+    fn keep_up(&mut self) {
+        let lag = self.backlog.lag_ns(clock::monotonic_ns());
+        if lag > LAG_JUMP_NS {
+            let skipped = self.backlog.jump_to_newest_key();
+            self.health
+                .dropped_overload
+                .fetch_add(skipped as u64, Relaxed);
+        }
+        let skip = if lag > LAG_SKIP_NON_REFERENCE_NS {
+            Skip::NonReference
+        } else {
+            Skip::None
+        };
+        if skip != self.skip {
+            self.skip = skip;
+            if let Some((_, decoder)) = &mut self.decoder {
+                decoder.set_skip(skip);
+            }
+        }
+    }
+
+    fn decode(&mut self, unit: &QueuedUnit) {
+        self.discontinuity |= unit.discontinuity;
+        self.damaged = (self.damaged || unit.loss_before) && !unit.key;
+        self.needs_key &= !unit.key;
+        if self.needs_key {
+            self.health.dropped_before_key.fetch_add(1, Relaxed);
+            return;
+        }
+        if self.settings.mode == DecodeMode::KeyFrames && !unit.key {
+            self.health.dropped_not_key.fetch_add(1, Relaxed);
+            return;
+        }
+        let meta = UnitMeta {
+            access_unit: unit.access_unit,
+            pts: unit.pts,
+            capture_time_ns: unit.capture_time_ns,
+            capture_time_from_sender_report: unit.capture_time_from_sender_report,
+            arrival_ns: unit.arrival_ns,
+            discontinuity: std::mem::take(&mut self.discontinuity),
+            corrupt: self.damaged,
+        };
+        self.remember(meta);
+        let decoder = self.decoder_for(unit.codec);
+        if let Err(error) = decoder.submit(&unit.data, unit.pts, unit.access_unit) {
+            self.health.decode_errors.fetch_add(1, Relaxed);
+            tracing::debug!(%error, unit = unit.access_unit, "access unit not decoded");
+        }
+        self.take_pictures();
+    }
+
+    /// The decoder of this codec; a camera may change its codec from one session to the next.
+    fn decoder_for(&mut self, codec: Codec) -> &mut PictureDecoder {
+        if self
+            .decoder
+            .as_ref()
+            .is_some_and(|(present, _)| *present != codec)
+        {
+            self.decoder = None;
+        }
+        let (slots, threads, skip) = (self.publisher.slots(), self.settings.threads, self.skip);
+        let (_, decoder) = self.decoder.get_or_insert_with(|| {
+            let mut decoder = PictureDecoder::new(PictureDecoderOptions {
+                codec,
+                threads,
+                slots,
+                max_pixels: MAX_PIXELS,
+            });
+            decoder.set_skip(skip);
+            (codec, decoder)
+        });
+        decoder
+    }
+
+    fn remember(&mut self, meta: UnitMeta) {
+        if self.in_flight.len() == MAX_IN_FLIGHT {
+            self.in_flight.pop_front();
+        }
+        self.in_flight.push_back(meta);
+    }
+
+    fn take_pictures(&mut self) {
+        let Some((_, decoder)) = &mut self.decoder else {
+            return;
+        };
+        loop {
+            let picture = match decoder.next_picture() {
+                Ok(Some(picture)) => picture,
+                Ok(None) => return,
+                Err(error) => {
+                    self.health.decode_errors.fetch_add(1, Relaxed);
+                    tracing::debug!(%error, "picture not decoded");
+                    return;
+                }
+            };
+            self.health.frames_decoded.fetch_add(1, Relaxed);
+            self.health
+                .last_decoded_ns
+                .store(clock::monotonic_ns(), Relaxed);
+            if let Some(parameters) = decoder.parameters() {
+                let wanted = decoder.wanted_slot_bytes();
+                self.publisher
+                    .decoder_needs(parameters.decoder_pictures(), wanted);
+            }
+            let unit = picture.opaque();
+            if let Some(meta) = self
+                .in_flight
+                .iter()
+                .find(|m| m.access_unit == unit)
+                .copied()
+            {
+                self.publisher.publish(picture, &meta);
+            }
+        }
+    }
+}
