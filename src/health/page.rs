@@ -17,18 +17,23 @@ pub(super) const REASON_BYTES: usize = 256;
 const REASON_WORDS: usize = REASON_BYTES / 8;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (
+        sums { $($(#[$sum_doc:meta])* $sum:ident,)* }
+        present { $($(#[$doc:meta])* $name:ident,)* }
+    ) => {
         /// The counters of one incarnation of a reader, each a word that one thread of it writes
         /// with relaxed atomics and that the supervisor reads.
         #[repr(C)]
         #[derive(Debug)]
         pub struct Counters {
+            $($(#[$sum_doc])* pub $sum: AtomicU64,)*
             $($(#[$doc])* pub $name: AtomicU64,)*
         }
 
         /// What [`Counters`] held at one moment; each word for itself.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Figures {
+            $($(#[$sum_doc])* pub $sum: u64,)*
             $($(#[$doc])* pub $name: u64,)*
         }
 
@@ -36,76 +41,93 @@ macro_rules! counters {
             /// `words` is a copy of the page.
             pub(super) fn from_words(words: &[u64; PAGE_WORDS]) -> Self {
                 Self {
+                    $($sum: words[std::mem::offset_of!(Counters, $sum) / 8],)*
                     $($name: words[std::mem::offset_of!(Counters, $name) / 8],)*
+                }
+            }
+
+            /// These figures with an earlier reader's counts added; what is no count stays.
+            pub fn after(&self, earlier: &Figures) -> Figures {
+                // From a hostile page, sums need not fit.
+                Figures {
+                    $($sum: self.$sum.saturating_add(earlier.$sum),)*
+                    $($name: self.$name,)*
                 }
             }
         }
 
         impl Counters {
             fn new() -> Self {
-                Self { $($name: AtomicU64::new(0),)* }
+                Self {
+                    $($sum: AtomicU64::new(0),)*
+                    $($name: AtomicU64::new(0),)*
+                }
             }
         }
     };
 }
 
 counters! {
-    /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
-    heartbeat_ns,
-    /// The same of the decode thread, which ticks while it waits for work, too.
-    decode_heartbeat_ns,
-    /// `camring_ring::Codec` as a number; 0: not known yet.
-    codec,
-    /// Pixels per row of the pictures.
-    width,
-    /// Rows of the pictures.
-    height,
-    /// Access units received.
-    access_units,
-    /// Pictures that came out of the decoder.
-    frames_decoded,
-    /// Pictures published in the frame ring.
-    frames_published,
-    /// Not published: all slots were held.
-    dropped_no_slot,
-    /// Not published: the memory budget had no room for a ring of this size.
-    dropped_no_memory,
-    /// Access units not decoded, because decoding did not keep up.
-    dropped_overload,
-    /// Not published: `max_fps`.
-    dropped_max_fps,
-    /// Published, but marked corrupt: subscribers do not get them by default.
-    dropped_corrupt,
-    /// Access units that came before the first key frame of a session.
-    dropped_before_key,
-    /// Access units left out by `mode = "keyframes"`.
-    dropped_not_key,
-    /// Access units thrown away because of their size.
-    dropped_oversize,
-    /// Packets from the camera that were of no use.
-    glitches,
-    /// Access units that the decoder refused.
-    decode_errors,
-    /// Pictures that were copied into their slot once, instead of being decoded in it.
-    copied_frames,
-    /// RTP packets that never came.
-    rtp_lost,
-    /// RTSP sessions after the first.
-    reconnects,
-    /// Bytes of access units received.
-    bytes_in,
-    /// Bytes waiting between the network and the decode thread.
-    queue_bytes,
-    /// CLOCK_MONOTONIC of the last access unit's arrival, in nanoseconds. 0: none yet.
-    last_unit_ns,
-    /// CLOCK_MONOTONIC of the last published frame, in nanoseconds. 0: none yet.
-    last_frame_ns,
-    /// CLOCK_MONOTONIC of the last picture that came out of the decoder, in nanoseconds. 0: none.
-    last_decoded_ns,
-    /// A [`ClockSource`] as a number; 0: none yet.
-    clock,
-    /// Subscribers that the writers know.
-    subscribers,
+    sums {
+        /// Access units received.
+        access_units,
+        /// Pictures that came out of the decoder.
+        frames_decoded,
+        /// Pictures published in the frame ring.
+        frames_published,
+        /// Not published: all slots were held.
+        dropped_no_slot,
+        /// Not published: the memory budget had no room for a ring of this size.
+        dropped_no_memory,
+        /// Access units not decoded, because decoding did not keep up.
+        dropped_overload,
+        /// Not published: `max_fps`.
+        dropped_max_fps,
+        /// Published, but marked corrupt: subscribers do not get them by default.
+        dropped_corrupt,
+        /// Access units that came before the first key frame of a session.
+        dropped_before_key,
+        /// Access units left out by `mode = "keyframes"`.
+        dropped_not_key,
+        /// Access units thrown away because of their size.
+        dropped_oversize,
+        /// Packets from the camera that were of no use.
+        glitches,
+        /// Access units that the decoder refused.
+        decode_errors,
+        /// Pictures that were copied into their slot once, instead of being decoded in it.
+        copied_frames,
+        /// RTP packets that never came.
+        rtp_lost,
+        /// RTSP sessions after the first.
+        reconnects,
+        /// Bytes of access units received.
+        bytes_in,
+    }
+    present {
+        /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
+        heartbeat_ns,
+        /// The same of the decode thread, which ticks while it waits for work, too.
+        decode_heartbeat_ns,
+        /// `camring_ring::Codec` as a number; 0: not known yet.
+        codec,
+        /// Pixels per row of the pictures.
+        width,
+        /// Rows of the pictures.
+        height,
+        /// Bytes waiting between the network and the decode thread.
+        queue_bytes,
+        /// CLOCK_MONOTONIC of the last access unit's arrival, in nanoseconds. 0: none yet.
+        last_unit_ns,
+        /// CLOCK_MONOTONIC of the last published frame, in nanoseconds. 0: none yet.
+        last_frame_ns,
+        /// CLOCK_MONOTONIC of the last picture that came out of the decoder, in nanoseconds. 0: none.
+        last_decoded_ns,
+        /// A [`ClockSource`] as a number; 0: none yet.
+        clock,
+        /// Subscribers that the writers know.
+        subscribers,
+    }
 }
 
 /// The page: all words, so that a copy of it can be taken apart without unsafe code.

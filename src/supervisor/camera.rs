@@ -231,7 +231,7 @@ impl Life {
     /// The reader is gone. Its last figures are added to the sums.
     pub fn end(&mut self) {
         if let Some(last) = self.watch.take().and_then(|watch| watch.snapshot()) {
-            self.before = sum(&self.before, &last.figures);
+            self.before = last.figures.after(&self.before);
         }
         self.pid = None;
         self.rollup = None;
@@ -276,7 +276,7 @@ impl Life {
             _ => (self.state, self.reason.clone(), self.since_unix_ms),
         };
         let figures = match &now {
-            Some(now) => sum(&self.before, &now.figures),
+            Some(now) => now.figures.after(&self.before),
             None => self.before,
         };
         Report {
@@ -327,28 +327,4 @@ impl Life {
             .and_then(|first| both(&now.since(&first.snapshot.latency)));
         recent.or_else(|| both(now))
     }
-}
-
-/// Counters add up; all else is the later one's.
-fn sum(before: &Figures, now: &Figures) -> Figures {
-    let mut sum = *now;
-    // From a hostile page, sums need not fit.
-    for (sum, before) in [
-        (&mut sum.access_units, before.access_units),
-        (&mut sum.frames_decoded, before.frames_decoded),
-        (&mut sum.frames_published, before.frames_published),
-        (&mut sum.dropped_no_slot, before.dropped_no_slot),
-        (&mut sum.dropped_no_memory, before.dropped_no_memory),
-        (&mut sum.dropped_overload, before.dropped_overload),
-        (&mut sum.dropped_max_fps, before.dropped_max_fps),
-        (&mut sum.dropped_corrupt, before.dropped_corrupt),
-        (&mut sum.decode_errors, before.decode_errors),
-        (&mut sum.copied_frames, before.copied_frames),
-        (&mut sum.rtp_lost, before.rtp_lost),
-        (&mut sum.reconnects, before.reconnects),
-        (&mut sum.bytes_in, before.bytes_in),
-    ] {
-        *sum = sum.saturating_add(before);
-    }
-    sum
 }

@@ -422,7 +422,7 @@ impl Rings {
         let memory = ring.memory.try_clone()?;
         match ring.kind {
             RingKind::Frames => {
-                let writer = FrameWriter::resume(memory, pages)?;
+                let mut writer = FrameWriter::resume(memory, pages)?;
                 let next = writer.next_sequence();
                 writer.close(CloseReason::Replaced);
                 Ok(next)

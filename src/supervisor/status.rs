@@ -12,16 +12,7 @@ use crate::sys::clock;
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The daemon itself.
-    pub daemon: DaemonStatus,
-    /// One for each stream, in the order of the configuration.
-    pub cameras: Vec<CameraStatus>,
-}
-
-/// The daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DaemonStatus {
-    /// Of the program.
+    /// Of the daemon's program.
     pub version: String,
     /// Of the supervisor.
     pub pid: u32,
@@ -30,11 +21,13 @@ pub struct DaemonStatus {
     /// `[site] name`.
     pub site: String,
     /// Since the daemon started.
-    pub uptime_s: f64,
+    pub uptime_ms: u64,
     /// Clients connected to the attach socket.
     pub clients: usize,
     /// What rings may take and take.
     pub memory: MemoryStatus,
+    /// One for each stream, in the order of the configuration.
+    pub cameras: Vec<CameraStatus>,
 }
 
 /// Memory of the rings, in bytes.
@@ -86,10 +79,12 @@ pub struct CameraStatus {
     pub frames_decoded: u64,
     /// Frames published in the ring.
     pub frames_published: u64,
-    /// Frames that were not published, or are hidden by default.
+    /// Pictures that were not published, or are hidden by default.
     pub frames_dropped: FramesDropped,
     /// RTP packets that never came.
     pub rtp_packets_lost: u64,
+    /// Errors in the stream that did not end the session.
+    pub glitches: u64,
     /// RTSP sessions after a reader's first.
     pub reconnects: u64,
     /// Starts of the reader process after the first.
@@ -97,7 +92,7 @@ pub struct CameraStatus {
     /// Bytes of access units received.
     pub bytes_in: u64,
     /// Age of the last published frame.
-    pub last_frame_age_ms: Option<f64>,
+    pub last_frame_age_ms: Option<u64>,
     /// From the arrival of a frame's last packet to its publication: half were faster. Over the
     /// last 10 s.
     pub latency_p50_ms: Option<f64>,
@@ -129,8 +124,14 @@ pub struct FramesDropped {
     pub max_fps: u64,
     /// Damaged by loss: published, but hidden unless asked for.
     pub corrupt: u64,
+    /// Before the first key frame of a session.
+    pub before_key: u64,
+    /// `[decode] mode = "keyframes"`.
+    pub not_key: u64,
     /// The decoder refused the access unit.
     pub decode_error: u64,
+    /// The access unit was longer than any may be.
+    pub oversize: u64,
 }
 
 /// Looks at everything.
@@ -139,21 +140,19 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
     let replaced = supervisor.cameras.iter();
     let replaced = replaced.map(|camera| camera.rings.borrow().bytes_replaced());
     Status {
-        daemon: DaemonStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            spawner_pid: supervisor.template.pid(),
-            site: supervisor.site.name.clone(),
-            uptime_s: supervisor.started.elapsed().as_secs_f64(),
-            clients: supervisor.clients.borrow().total(),
-            memory: MemoryStatus {
-                rings_bytes: ledger.site,
-                replaced_bytes: replaced.sum(),
-                untouched_bytes: ledger.untouched,
-                limit_bytes: ledger.site_limit,
-                available_bytes: ledger.headroom.as_ref().map(|h| h.bytes),
-                available_source: ledger.headroom.map(|h| h.source),
-            },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        spawner_pid: supervisor.template.pid(),
+        site: supervisor.site.name.clone(),
+        uptime_ms: supervisor.started.elapsed().as_millis() as u64,
+        clients: supervisor.clients.borrow().total(),
+        memory: MemoryStatus {
+            rings_bytes: ledger.site,
+            replaced_bytes: replaced.sum(),
+            untouched_bytes: ledger.untouched,
+            limit_bytes: ledger.site_limit,
+            available_bytes: ledger.headroom.as_ref().map(|h| h.bytes),
+            available_source: ledger.headroom.map(|h| h.source),
         },
         cameras: supervisor.cameras.iter().map(|c| camera(c)).collect(),
     }
@@ -188,16 +187,18 @@ fn camera(camera: &Camera) -> CameraStatus {
             overload: figures.dropped_overload,
             max_fps: figures.dropped_max_fps,
             corrupt: figures.dropped_corrupt,
+            before_key: figures.dropped_before_key,
+            not_key: figures.dropped_not_key,
             decode_error: figures.decode_errors,
+            oversize: figures.dropped_oversize,
         },
         rtp_packets_lost: figures.rtp_lost,
+        glitches: figures.glitches,
         reconnects: figures.reconnects,
         restarts: life.restarts,
         bytes_in: figures.bytes_in,
-        last_frame_age_ms: known(figures.last_frame_ns).map(|then| {
-            let age = clock::monotonic_ns().saturating_sub(then);
-            round(age as f64 / 1e6)
-        }),
+        last_frame_age_ms: known(figures.last_frame_ns)
+            .map(|then| clock::monotonic_ns().saturating_sub(then) / 1_000_000),
         latency_p50_ms: report.latency_ms.map(|(p50, _)| round(p50)),
         latency_p99_ms: report.latency_ms.map(|(_, p99)| round(p99)),
         cpu_percent: round(report.rates.cpu_percent),
