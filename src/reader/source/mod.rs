@@ -9,7 +9,7 @@
 //! and never resolve names itself: readers run without a resolver.
 
 mod error;
-mod limits;
+pub mod limits;
 
 use std::fmt;
 use std::future::Future;
