@@ -66,6 +66,10 @@ fn compare(clip: &Clip, reference: &[u8], expected: PixelFormat, size: (u32, u32
     let area = Area::new(8 << 20);
     for threads in [1, 2] {
         for direct in [true, false] {
+            println!(
+                "{}, threads {threads}, direct {direct}",
+                clip.path.display()
+            );
             let slots = direct.then(|| area.clone() as Arc<dyn PictureSlots>);
             let mut decoder = decoder(clip, threads, slots);
             let (mut at, mut in_place, mut seen) = (0, 0, vec![false; clip.units.len()]);
@@ -111,7 +115,12 @@ fn check(cases: &[(&str, Codec, (u32, u32), &str, &str, PixelFormat)]) {
         let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
         arguments.extend(["-pix_fmt", pixel_format]);
         let clip = clips::make(folder.path(), name, *codec, &source, &arguments);
-        compare(&clip, &reference(&clip, pixel_format), *expected, *size);
+        // libavcodec decodes monochrome H.264 to 4:2:0 without colour; x264 marks it full range.
+        let raw = match (codec, *pixel_format) {
+            (Codec::H264, "gray") => "yuvj420p",
+            (_, as_encoded) => as_encoded,
+        };
+        compare(&clip, &reference(&clip, raw), *expected, *size);
     }
 }
 
