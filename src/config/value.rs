@@ -92,12 +92,21 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// One in which there is nothing, and all cores are accepted.
+    pub fn empty() -> Self {
+        Self {
+            variable: Box::new(|_| None),
+            credentials: None,
+            cores: Vec::new(),
+        }
+    }
+
     /// The environment of this process.
     pub fn of_process() -> Self {
         Self {
             variable: Box::new(|name| std::env::var_os(name)),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            cores: allowed_cores(),
+            cores: crate::sys::cpu::allowed().unwrap_or_default(),
         }
     }
 }
@@ -107,17 +116,6 @@ impl fmt::Debug for Environment {
         f.debug_struct("Environment")
             .field("cores", &self.cores)
             .finish_non_exhaustive()
-    }
-}
-
-/// The cores in this process's affinity mask, ascending; empty if the kernel won't say.
-pub fn allowed_cores() -> Vec<u32> {
-    match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
-            .filter(|core| set.is_set(*core))
-            .filter_map(|core| u32::try_from(core).ok())
-            .collect(),
-        Err(_) => Vec::new(),
     }
 }
 
