@@ -80,7 +80,11 @@ fn filter(given: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, Logg
     let text = text.trim();
     // retina logs the URLs and bytes of cameras, at any rate that a camera likes; what matters of
     // it is said by our own messages.
-    let quiet = if text.contains("retina") { "" } else { ",retina=off" };
+    let quiet = if text.contains("retina") {
+        ""
+    } else {
+        ",retina=off"
+    };
     EnvFilter::try_new(format!("{text}{quiet}")).map_err(|_| wrong())
 }
 
