@@ -108,8 +108,11 @@ fn compare(clip: &Clip, reference: &[u8], expected: PixelFormat, size: (u32, u32
     assert_eq!(area.lent(), 0);
 }
 
-/// Encodes, decodes and compares each of `(name, codec, size, encoder arguments, pix_fmt, ours)`.
-fn check(cases: &[(&str, Codec, (u32, u32), &str, &str, PixelFormat)]) {
+/// Name, codec, size, encoder arguments, FFmpeg's name of the pixel format, ours.
+type Case<'a> = (&'a str, Codec, (u32, u32), &'a str, &'a str, PixelFormat);
+
+/// Encodes, decodes and compares each of them.
+fn check(cases: &[Case<'_>]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, codec, size, arguments, pixel_format, expected) in cases {
         let source = format!("testsrc=size={}x{}:rate=10:duration=0.8", size.0, size.1);
