@@ -2,8 +2,11 @@
 //! frames into shared-memory rings (crate `camring-ring`).
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod cmd;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod logging;
 pub mod supervisor;
 pub mod sys;

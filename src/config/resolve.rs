@@ -26,12 +26,12 @@ const LONGEST_RUNTIME_DIR: usize = 107 - "/attach.sock".len();
 
 /// Everything that is wrong goes to `problems`, what is doubtful to `warnings`.
 pub struct Resolver<'a> {
-    pub source: &'a str,
-    pub environment: &'a Environment,
+    source: &'a str,
+    environment: &'a Environment,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
     /// The last setting of memory that was complained about: once is enough for all its cameras.
-    pub memory_at: Option<Range<usize>>,
+    memory_at: Option<Range<usize>>,
 }
 
 /// What a stream starts from.
@@ -50,10 +50,23 @@ struct Base {
     password: Option<(SecretString, Range<usize>)>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    /// `source` is what problems point into.
+    pub fn new(source: &'a str, environment: &'a Environment) -> Self {
+        Self {
+            source,
+            environment,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            memory_at: None,
+        }
+    }
+
     /// The site, if there are no problems.
     pub fn site(&mut self, raw: &RawConfig) -> Site {
-        let (name, data_dir, runtime_dir) = self.names(&raw.site);
+        let name = self.site_name(&raw.site);
+        let data_dir = self.folder("data_dir", &raw.site.data_dir, Site::DEFAULT_DATA_DIR);
+        let runtime_dir = self.runtime_dir(&raw.site);
         let ring = self.ring(Ring::default(), &raw.ring, None);
         let decode = self.decode(Decode::default(), &raw.decode, None);
         let retry = self.retry(Retry::default(), &raw.retry, None);
@@ -90,20 +103,22 @@ impl Resolver<'_> {
         site
     }
 
-    fn names(&mut self, raw: &RawSite) -> (String, PathBuf, PathBuf) {
-        let mut name = Site::DEFAULT_NAME.to_owned();
-        if let Some(written) = raw.name.set() {
-            let text = written.get_ref();
-            if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
-                self.problems.push(
-                    Problem::new("`name` is not a name", written.span())
-                        .label("must have 1 to 64 characters, and no control characters"),
-                );
-            } else {
-                name.clone_from(text);
-            }
+    fn site_name(&mut self, raw: &RawSite) -> String {
+        let Some(written) = raw.name.set() else {
+            return Site::DEFAULT_NAME.to_owned();
+        };
+        let text = written.get_ref();
+        if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+            self.problems.push(
+                Problem::new("`name` cannot be used", written.span())
+                    .label("must have 1 to 64 characters, and no control characters"),
+            );
         }
-        let data_dir = self.folder("data_dir", &raw.data_dir, Site::DEFAULT_DATA_DIR);
+        text.clone()
+    }
+
+    /// `runtime_dir` of `[site]`.
+    pub fn runtime_dir(&mut self, raw: &RawSite) -> PathBuf {
         let runtime_dir = self.folder("runtime_dir", &raw.runtime_dir, Site::DEFAULT_RUNTIME_DIR);
         let length = runtime_dir.as_os_str().len();
         if let Some(written) = raw.runtime_dir.set()
@@ -117,7 +132,7 @@ impl Resolver<'_> {
                     .help("the attach socket lies in it, and Linux limits the path of a socket"),
             );
         }
-        (name, data_dir, runtime_dir)
+        runtime_dir
     }
 
     fn folder(&mut self, key: &str, written: &Field<String>, default: &str) -> PathBuf {
@@ -704,7 +719,7 @@ impl Resolver<'_> {
                 .help(format!(
                     "{} slots (depth {} + 1 + {} for the decoder + pins {}) for pictures of \
                      {}x{}, and {} of packets; more memory, or fewer of these",
-                    memory::slots(&base.ring),
+                    memory::slots(&base.ring, memory::USUAL_DECODER_SLOTS),
                     base.ring.depth,
                     memory::USUAL_DECODER_SLOTS,
                     base.ring.pins,
