@@ -214,7 +214,7 @@ pub enum ConfigError {
         line: usize,
     },
     /// The file was read, and is wrong.
-    Invalid(Report),
+    Invalid(Box<Report>),
 }
 
 impl ConfigError {
