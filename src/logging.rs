@@ -267,7 +267,7 @@ mod tests {
         let written = lines(Format::Terminal, || tracing::warn!("a\nb\u{1b}[31m\u{7}c"));
         let (time, rest) = written.split_once(' ').unwrap();
         assert!(time.ends_with('Z') && time.contains('T'), "{written}");
-        assert_eq!(rest, " WARN a\\nb\\u{1b}[31m\\u{7}c\n");
+        assert_eq!(rest, " WARN a\\nb\\x1b[31m\\x07c\n");
     }
 
     #[test]
