@@ -154,10 +154,13 @@ pub struct TailArgs {
     #[arg(long)]
     pub latest: bool,
 
+<<<<<<< HEAD
     /// Show damaged frames as well
     #[arg(long)]
     pub corrupt: bool,
 
+=======
+>>>>>>> config
     /// Where to attach.
     #[command(flatten)]
     pub socket: SocketArg,
