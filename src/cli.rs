@@ -154,13 +154,10 @@ pub struct TailArgs {
     #[arg(long)]
     pub latest: bool,
 
-<<<<<<< HEAD
     /// Show damaged frames as well
     #[arg(long)]
     pub corrupt: bool,
 
-=======
->>>>>>> config
     /// Where to attach.
     #[command(flatten)]
     pub socket: SocketArg,

@@ -26,10 +26,7 @@ pub mod config;
 pub mod control;
 pub mod health;
 pub mod logging;
-<<<<<<< HEAD
 pub mod media;
 pub mod reader;
-=======
->>>>>>> config
 pub mod supervisor;
 pub mod sys;

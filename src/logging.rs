@@ -67,11 +67,7 @@ fn filter(given: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, Logg
     let (source_name, text) = match (given, variable) {
         (Some(given), _) => ("--log", given),
         (None, Some(variable)) if !variable.trim().is_empty() => ("$CAMRING_LOG", variable),
-<<<<<<< HEAD
         _ => return Ok(EnvFilter::new("info,retina=off")),
-=======
-        _ => return Ok(EnvFilter::new("info")),
->>>>>>> config
     };
     let wrong = || LoggingError::Filter {
         source_name,
@@ -81,7 +77,6 @@ fn filter(given: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, Logg
     if !text.contains(['=', ',', '[', ':']) && text.trim().parse::<LevelFilter>().is_err() {
         return Err(wrong());
     }
-<<<<<<< HEAD
     let text = text.trim();
     // retina logs the URLs and bytes of cameras, at any rate that a camera likes; what matters of
     // it is said by our own messages.
@@ -91,9 +86,6 @@ fn filter(given: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, Logg
         ",retina=off"
     };
     EnvFilter::try_new(format!("{text}{quiet}")).map_err(|_| wrong())
-=======
-    EnvFilter::try_new(text.trim()).map_err(|_| wrong())
->>>>>>> config
 }
 
 /// Whether the journal is at the other end of standard error: `$JOURNAL_STREAM` alone may be
@@ -283,11 +275,7 @@ mod tests {
         let written = lines(Format::Terminal, || tracing::warn!("a\nb\u{1b}[31m\u{7}c"));
         let (time, rest) = written.split_once(' ').unwrap();
         assert!(time.ends_with('Z') && time.contains('T'), "{written}");
-<<<<<<< HEAD
-        assert_eq!(rest, " WARN a\\nb\\u{1b}[31m\\u{7}c\n");
-=======
         assert_eq!(rest, " WARN a\\nb\\x1b[31m\\x07c\n");
->>>>>>> config
     }
 
     #[test]

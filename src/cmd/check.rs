@@ -9,11 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-<<<<<<< HEAD
-use super::{print, style};
-=======
 use super::{complain, print, style};
->>>>>>> config
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::supervisor::placement::Placement;
@@ -41,12 +37,8 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
         return Ok(());
     }
     if !loaded.warnings.report().is_empty() {
-<<<<<<< HEAD
-        eprintln!("{}\n", loaded.warnings.render(style(&io::stderr())));
-=======
         let warnings = loaded.warnings.render(style(&io::stderr()));
         complain(&format!("{warnings}\n"));
->>>>>>> config
     }
     print(&plan.to_text())?;
     Ok(())
@@ -271,17 +263,6 @@ impl Plan {
             ));
         }
         let files = &self.descriptors;
-<<<<<<< HEAD
-        if let Some(hard) = files.hard_limit
-            && files.needed > hard
-        {
-            doubts.push(format!(
-                "camring may need {} open files, the limit is {hard}: set `LimitNOFILE={}` in the \
-                 unit, or `ulimit -Hn {}` as root",
-                files.needed,
-                files.needed.next_power_of_two(),
-                files.needed.next_power_of_two(),
-=======
         if let Some(soft) = files.soft_limit
             && files.needed > soft
         {
@@ -290,7 +271,6 @@ impl Plan {
                 "camring may need {} open files, the limit here is {soft}: `ulimit -n {enough}` in \
                  this shell, or `LimitNOFILE={enough}` in the unit",
                 files.needed,
->>>>>>> config
             ));
         }
         doubts
@@ -301,20 +281,11 @@ impl Plan {
         let mut out = String::new();
         let enabled = self.streams.iter().filter(|stream| stream.enabled).count();
         let disabled = self.streams.len() - enabled;
-<<<<<<< HEAD
-        let _ = write!(
-            out,
-            "{}: site {:?}, {}",
-            self.config.display(),
-            self.site,
-            count(enabled)
-=======
         let (path, plural) = (self.config.display(), if enabled == 1 { "" } else { "s" });
         let _ = write!(
             out,
             "{path}: site {:?}, {enabled} stream{plural} enabled",
             self.site
->>>>>>> config
         );
         if disabled > 0 {
             let _ = write!(out, ", {disabled} disabled");
@@ -348,13 +319,8 @@ impl Plan {
             "\nprocesses    {} of at most {}\nopen files   up to {}",
             self.processes.needed, self.processes.limit, self.descriptors.needed,
         );
-<<<<<<< HEAD
-        if let Some(hard) = self.descriptors.hard_limit {
-            let _ = write!(out, " of at most {hard}");
-=======
         if let Some(soft) = self.descriptors.soft_limit {
             let _ = write!(out, " of at most {soft}");
->>>>>>> config
         }
         let _ = writeln!(
             out,
@@ -453,16 +419,6 @@ impl PlannedStream {
     }
 }
 
-<<<<<<< HEAD
-fn count(streams: usize) -> String {
-    match streams {
-        1 => "1 stream".to_owned(),
-        _ => format!("{streams} streams"),
-    }
-}
-
-=======
->>>>>>> config
 /// Columns as wide as their widest cell.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);

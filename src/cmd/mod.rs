@@ -10,16 +10,10 @@ pub mod status;
 pub mod tail;
 
 use std::io::{self, Write as _};
-<<<<<<< HEAD
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use camring_ring::{AttachError, Client, RingError};
-=======
-use std::path::PathBuf;
-use std::process::ExitCode;
-
->>>>>>> config
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command, Global, SocketArg};
@@ -78,7 +72,6 @@ fn report(error: &anyhow::Error) -> u8 {
     }
 }
 
-<<<<<<< HEAD
 /// Connects to the daemon.
 ///
 /// # Errors
@@ -99,11 +92,7 @@ pub fn while_attached(error: RingError) -> anyhow::Error {
 }
 
 /// Prints to standard error; nobody can be told if that fails.
-fn complain(text: &str) {
-=======
-/// Prints to standard error; nobody can be told if that fails.
 pub(crate) fn complain(text: &str) {
->>>>>>> config
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! `camring snapshot CAMERA -o x.jpg`: the camera's newest frame as a JPEG.
 //!
 //! Promises: the file appears whole or not at all (written beside its place, then renamed).
@@ -89,17 +88,4 @@ fn write_whole(path: &Path, data: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&partial);
     }
     written
-=======
-//! `camring snapshot`
-#![deny(unsafe_code)]
-
-use crate::cli::{Global, SnapshotArgs};
-
-/// Runs the command.
-///
-/// # Errors
-/// Always: this build does not have it.
-pub fn run(_args: SnapshotArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no `camring snapshot`")
->>>>>>> config
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! `camring status`: what the daemon says of its cameras, as a table or as JSON.
 //!
 //! Promises: `--json` prints the daemon's own object, untouched; the table shows every camera and
@@ -248,17 +247,4 @@ yard        backoff    -      -            -     -          -     -       -     
         assert!(table(&json!({"cameras": [{}]}), None).contains("-: 0 of 1 streaming, up ?"));
         assert!(table(&json!([1]), None).contains("0 of 0"));
     }
-=======
-//! `camring status`
-#![deny(unsafe_code)]
-
-use crate::cli::{Global, StatusArgs};
-
-/// Runs the command.
-///
-/// # Errors
-/// Always: this build does not have it.
-pub fn run(_args: StatusArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no `camring status`")
->>>>>>> config
 }

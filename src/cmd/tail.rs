@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! `camring tail CAMERA`: an ordinary subscriber that prints one line per frame.
 //!
 //! Promises: what it prints comes from the frame descriptors alone; a closed pipe or Ctrl-C ends
@@ -152,17 +151,4 @@ fn utc(ns: i64) -> String {
 
 fn age_ms(now_ns: u64, arrival_ns: u64) -> f64 {
     (now_ns.saturating_sub(arrival_ns) / 1000) as f64 / 1000.0
-=======
-//! `camring tail`
-#![deny(unsafe_code)]
-
-use crate::cli::{Global, TailArgs};
-
-/// Runs the command.
-///
-/// # Errors
-/// Always: this build does not have it.
-pub fn run(_args: TailArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no `camring tail`")
->>>>>>> config
 }
