@@ -20,9 +20,12 @@
 //! Unsafe code is confined to `media::ffi`, `sys::raw`, `health::page` and the ring crate.
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod cmd;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod logging;
 pub mod media;
 pub mod reader;
 pub mod supervisor;

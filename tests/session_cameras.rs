@@ -60,7 +60,6 @@ async fn receives(kind: &str, codec: VideoCodec, transport: Transport) {
     let observed = running.stop().await;
     camera.until("TEARDOWN", 1).await;
 
-    let observed = observed.lock().unwrap();
     assert_eq!(observed.sessions_started, 1, "{:?}", observed.states);
     assert_eq!(observed.sessions_ended, 1);
     let units = &observed.units;
@@ -166,7 +165,6 @@ async fn login(method: &str) {
         .until("it is refused twice", |o| o.reconnects >= 2)
         .await;
     let observed = wrong.stop().await;
-    let observed = observed.lock().unwrap();
     assert_eq!(
         observed.reasons(State::Unauthorized),
         [
@@ -182,7 +180,7 @@ async fn login(method: &str) {
         .await;
     let observed = none.stop().await;
     assert_eq!(
-        observed.lock().unwrap().reasons(State::Unauthorized),
+        observed.reasons(State::Unauthorized),
         [
             "the camera asks for a login (401), none is configured (DESCRIBE); set `username` and \
           `password` for this camera"
@@ -210,7 +208,7 @@ async fn a_path_that_does_not_exist() {
         .await;
     let observed = running.stop().await;
     assert_eq!(
-        observed.lock().unwrap().reasons(State::Failed),
+        observed.reasons(State::Failed),
         [
             "the camera has no such stream (404) (DESCRIBE); check the path in `url`: channel and \
           stream number"
@@ -244,7 +242,6 @@ async fn a_camera_that_dies_and_comes_back() {
     assert!(first.key && first.parameters_changed);
     let observed = running.stop().await;
     camera.until("TEARDOWN", 1).await;
-    let observed = observed.lock().unwrap();
     assert!(observed.reasons(State::Backoff)[0].starts_with("the camera ended the stream"));
     assert!(!observed.was(State::Failed) && !observed.was(State::Unauthorized));
 }

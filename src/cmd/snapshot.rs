@@ -2,48 +2,79 @@
 //!
 //! Promises: the file appears whole or not at all (written beside its place, then renamed).
 //! Must never: hold a frame longer than its encoding takes.
+#![deny(unsafe_code)]
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use camring_ring::{AttachOptions, Client};
+use anyhow::{Context as _, ensure};
+use camring_ring::{AttachOptions, Frame};
 
-use crate::cli::SnapshotArgs;
-use crate::cmd::{self, Failure};
-use crate::media::jpeg;
+use crate::cli::{Global, SnapshotArgs};
+use crate::cmd;
+use crate::media::{MediaError, jpeg};
 
 /// Runs `camring snapshot`.
-pub fn run(args: &SnapshotArgs) -> Result<(), Failure> {
-    let socket = cmd::socket(args.socket.as_deref(), args.config.as_deref())?;
-    let client = Client::connect(&socket)?;
-    let mut options = AttachOptions::default();
-    options.pins = 1;
-    options.timeout = args.timeout;
+///
+/// # Errors
+/// No daemon (exit code 3), no such camera, no frame in time, or the file cannot be written.
+pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
     let until = Instant::now() + args.timeout;
+    let client = cmd::connect(&cmd::socket(&args.socket, global)?)?;
+    let options = AttachOptions {
+        pins: 1,
+        timeout: args.timeout,
+        ..AttachOptions::default()
+    };
     let mut frames = client.attach(&args.camera, &options)?;
     let frame = loop {
-        if let Some(frame) = frames.latest()? {
+        if let Some(frame) = frames.latest().map_err(cmd::while_attached)? {
             break frame;
         }
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Failure::timed_out(&args.camera, args.timeout));
-        }
-        frames.wait(Some(left))?;
+        ensure!(
+            !left.is_zero(),
+            "{}: no frame within {:?}; camring status says what its camera does",
+            args.camera,
+            args.timeout
+        );
+        frames.wait(Some(left)).map_err(cmd::while_attached)?;
     };
-    let image = jpeg::encode(&frame, args.quality)
+    let image = encode(&frame, args.quality)
         .with_context(|| format!("{}: cannot encode the frame as JPEG", args.camera))?;
     drop(frame);
     if args.output == Path::new("-") {
-        io::stdout().lock().write_all(&image).context("cannot write to standard output")?;
-        return Ok(());
+        return io::stdout()
+            .lock()
+            .write_all(&image)
+            .context("cannot write to standard output");
     }
     write_whole(&args.output, &image)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    Ok(())
+        .with_context(|| format!("cannot write {}", args.output.display()))
+}
+
+/// Reads the frame in place; it cannot change while it is held.
+fn encode(frame: &Frame, percent: u8) -> Result<Vec<u8>, MediaError> {
+    let descriptor = frame.descriptor();
+    let planes: Vec<(&[u8], usize)> = (0..frame.planes())
+        .map(|n| (frame.plane(n), frame.plane_stride(n) as usize))
+        .collect();
+    let image = jpeg::Image {
+        format: descriptor.pixel_format,
+        width: descriptor.width,
+        height: descriptor.height,
+        range: descriptor.color_range,
+        matrix: descriptor.matrix,
+        planes: &planes,
+    };
+    jpeg::encode(&image, quality(percent))
+}
+
+/// From per cent, as everybody knows it, to the encoder's quantiser scale of 31 to 2.
+fn quality(percent: u8) -> jpeg::Quality {
+    jpeg::Quality::new(31 - (percent.min(100) / 2).min(29))
 }
 
 /// Writes beside the place, then renames over it.

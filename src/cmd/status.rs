@@ -4,16 +4,17 @@
 //! the reason of each that does not stream; `--watch` redraws in place, or prints anew where the
 //! output is no terminal.
 //! Must never: fail on a field that another version of the daemon does not send.
+#![deny(unsafe_code)]
 
-use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::io::{self, IsTerminal as _};
+use std::time::Instant;
 
 use anyhow::Context;
-use camring_ring::{AttachError, Client};
+use camring_ring::AttachError;
 use serde_json::Value;
 
-use crate::cli::StatusArgs;
-use crate::cmd::{self, Failure};
+use crate::cli::{Global, StatusArgs};
+use crate::cmd;
 
 /// Clears from the cursor to the end of the line, and below it: redrawing without flicker.
 const END_OF_LINE: &str = "\x1b[K";
@@ -22,56 +23,50 @@ const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR: &str = "\x1b[2J";
 
 /// Runs `camring status`.
-pub fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let socket = cmd::socket(args.socket.as_deref(), args.config.as_deref())?;
+///
+/// # Errors
+/// No daemon (exit code 3), or standard output cannot be written.
+pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
+    let socket = cmd::socket(&args.socket, global)?;
+    let mut client = cmd::connect(&socket)?;
     let Some(period) = args.watch else {
-        let client = Client::connect(&socket)?;
-        return print(&fetch(&client)?, args.json, false);
+        return print(&client.status_json()?, args.json, false);
     };
     let in_place = io::stdout().is_terminal() && !args.json;
     if in_place {
-        print!("{CLEAR}");
+        cmd::print(CLEAR)?;
     }
-    let mut client = Client::connect(&socket)?;
     let mut next = Instant::now();
     loop {
-        match fetch(&client).or_else(|_| {
+        let text = match client.status_json() {
+            Ok(text) => text,
             // The daemon was restarted meanwhile, perhaps.
-            client = Client::connect(&socket)?;
-            fetch(&client)
-        }) {
-            Ok(text) => print(&text, args.json, in_place)?,
-            Err(error) => return Err(error),
-        }
+            Err(AttachError::Disconnected | AttachError::Io(_)) => {
+                client = cmd::connect(&socket)?;
+                client.status_json()?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        print(&text, args.json, in_place)?;
         next = (next + period).max(Instant::now());
-        std::thread::sleep(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
 
-fn fetch(client: &Client) -> Result<String, Failure> {
-    client.status_json().map_err(|error: AttachError| Failure::from(error))
-}
-
-fn print(text: &str, json: bool, in_place: bool) -> Result<(), Failure> {
-    let written = if json {
-        writeln!(io::stdout(), "{}", text.trim_end())
-    } else {
-        let status: Value = serde_json::from_str(text)
-            .context("the daemon's status is not JSON: is it of another version?")?;
-        let table = table(&status, in_place.then(|| columns()).flatten());
-        let mut out = io::stdout().lock();
-        if in_place {
-            let lines: String =
-                table.lines().map(|line| format!("{line}{END_OF_LINE}\n")).collect();
-            write!(out, "{HOME}{lines}{CLEAR_BELOW}").and_then(|()| out.flush())
-        } else {
-            write!(out, "{table}").and_then(|()| out.flush())
-        }
-    };
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::silent()),
-        other => Ok(other.context("cannot write to standard output")?),
+fn print(text: &str, json: bool, in_place: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(cmd::print(&format!("{}\n", text.trim_end()))?);
     }
+    let status: Value = serde_json::from_str(text)
+        .context("the daemon's status is not JSON: is it of another version?")?;
+    if !in_place {
+        return Ok(cmd::print(&table(&status, None))?);
+    }
+    let lines: String = table(&status, columns())
+        .lines()
+        .map(|line| format!("{line}{END_OF_LINE}\n"))
+        .collect();
+    Ok(cmd::print(&format!("{HOME}{lines}{CLEAR_BELOW}"))?)
 }
 
 /// Width of the terminal, so that a redrawn line never wraps.
@@ -83,7 +78,8 @@ fn columns() -> Option<usize> {
 /// One row for each camera, and a line with the reason under those that need one.
 fn table(status: &Value, columns: Option<usize>) -> String {
     const HEADINGS: [&str; 12] = [
-        "CAMERA", "STATE", "CODEC", "SIZE", "FPS", "AGE", "LATENCY", "CPU", "MEMORY", "SUBS", "DROPPED", "LOST",
+        "CAMERA", "STATE", "CODEC", "SIZE", "FPS", "AGE", "LATENCY", "CPU", "MEMORY", "SUBS",
+        "DROPPED", "LOST",
     ];
     let cameras: &[Value] = status["cameras"].as_array().map_or(&[], Vec::as_slice);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
@@ -114,12 +110,20 @@ fn table(status: &Value, columns: Option<usize>) -> String {
         }
     }
     let most = columns.unwrap_or(usize::MAX);
-    lines.iter().map(|line| line.chars().take(most).collect::<String>() + "\n").collect()
+    lines
+        .iter()
+        .map(|line| line.chars().take(most).collect::<String>() + "\n")
+        .collect()
 }
 
 fn heading(status: &Value, cameras: &[Value]) -> String {
-    let streaming = cameras.iter().filter(|camera| camera["state"] == "streaming").count();
-    let up = status["uptime_ms"].as_u64().map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
+    let streaming = cameras
+        .iter()
+        .filter(|camera| camera["state"] == "streaming")
+        .count();
+    let up = status["uptime_ms"]
+        .as_u64()
+        .map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
     format!(
         "{}: {streaming} of {} streaming, up {up}, {} promised to rings",
         text(&status["site"]),
@@ -129,9 +133,9 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
 }
 
 fn row(camera: &Value) -> [String; 12] {
-    let dropped: u64 = camera["frames_dropped"]
-        .as_object()
-        .map_or(0, |reasons| reasons.values().filter_map(Value::as_u64).sum());
+    let dropped: u64 = camera["frames_dropped"].as_object().map_or(0, |reasons| {
+        reasons.values().filter_map(Value::as_u64).sum()
+    });
     let size = match (camera["width"].as_u64(), camera["height"].as_u64()) {
         (Some(width), Some(height)) => format!("{width}x{height}"),
         _ => "-".to_owned(),
@@ -142,7 +146,9 @@ fn row(camera: &Value) -> [String; 12] {
         text(&camera["codec"]),
         size,
         number(&camera["fps_published"], 1, ""),
-        camera["last_frame_age_ms"].as_u64().map_or_else(|| "-".to_owned(), age),
+        camera["last_frame_age_ms"]
+            .as_u64()
+            .map_or_else(|| "-".to_owned(), age),
         match camera["latency_p50_ms"].as_f64() {
             Some(p50) => format!("{p50:.1}/{}", number(&camera["latency_p99_ms"], 1, "ms")),
             None => "-".to_owned(),
@@ -157,7 +163,9 @@ fn row(camera: &Value) -> [String; 12] {
 
 /// Why a camera is not streaming.
 fn reason(camera: &Value) -> Option<String> {
-    let reason = camera["reason"].as_str().filter(|reason| !reason.is_empty())?;
+    let reason = camera["reason"]
+        .as_str()
+        .filter(|reason| !reason.is_empty())?;
     (camera["state"] != "streaming").then(|| plain(reason))
 }
 
@@ -167,19 +175,30 @@ fn text(value: &Value) -> String {
 
 /// Without control characters: parts of it may come from a camera.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn number(value: &Value, decimals: usize, unit: &str) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.decimals$}{unit}"))
+    value
+        .as_f64()
+        .map_or_else(|| "-".to_owned(), |n| format!("{n:.decimals$}{unit}"))
 }
 
 fn bytes(value: &Value) -> String {
-    value.as_u64().map_or_else(|| "-".to_owned(), |n| bytesize::ByteSize(n).display().iec_short().to_string())
+    value.as_u64().map_or_else(
+        || "-".to_owned(),
+        |n| bytesize::ByteSize(n).display().iec_short().to_string(),
+    )
 }
 
 fn age(ms: u64) -> String {
-    if ms < 10_000 { format!("{ms}ms") } else { duration(ms / 1000) }
+    if ms < 10_000 {
+        format!("{ms}ms")
+    } else {
+        duration(ms / 1000)
+    }
 }
 
 fn duration(seconds: u64) -> String {
@@ -216,7 +235,11 @@ yard        backoff    -      -            -     -          -     -       -     
   └ connection [2J refused
 ";
         assert_eq!(table(&status, None), expected);
-        assert!(table(&status, Some(20)).lines().all(|line| line.chars().count() <= 20));
+        assert!(
+            table(&status, Some(20))
+                .lines()
+                .all(|line| line.chars().count() <= 20)
+        );
     }
 
     #[test]

@@ -2,17 +2,15 @@
 //!
 //! Promises: what it prints comes from the frame descriptors alone; a closed pipe or Ctrl-C ends
 //! it quietly; it reconnects to nothing: when the daemon goes, it says so and ends with 3.
+#![deny(unsafe_code)]
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use camring_ring::{AttachOptions, Client, Frame, FrameFlags, RingChange};
+use camring_ring::{AttachOptions, Frame, FrameFlags, RingChange, RingError, Subscription};
 use serde::Serialize;
 
-use crate::cli::TailArgs;
-use crate::cmd::{self, Failure};
+use crate::cli::{Global, TailArgs};
+use crate::cmd;
 use crate::sys::clock;
 
 /// How often an idle `tail` wakes to see whether it was asked to stop.
@@ -41,26 +39,33 @@ struct Line<'a> {
 }
 
 /// Runs `camring tail`. Ends after `-n` frames, on Ctrl-C, or when nobody reads its output.
-pub fn run(args: &TailArgs) -> Result<(), Failure> {
-    let socket = cmd::socket(args.socket.as_deref(), args.config.as_deref())?;
-    let client = Client::connect(&socket)?;
+///
+/// # Errors
+/// No daemon (exit code 3), no such camera, or standard output cannot be written.
+pub fn run(args: TailArgs, global: &Global) -> anyhow::Result<()> {
+    let client = cmd::connect(&cmd::socket(&args.socket, global)?)?;
     if let Some(warning) = client.read_only_warning() {
         tracing::debug!("{warning}");
     }
-    let options = AttachOptions { include_corrupt: args.corrupt, ..AttachOptions::default() };
+    let options = AttachOptions {
+        include_corrupt: args.corrupt,
+        ..AttachOptions::default()
+    };
     let mut frames = client.attach(&args.camera, &options)?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
     let mut given = 0u64;
-    while args.count.is_none_or(|n| given < n) {
-        let frame = if args.latest { newest(&mut frames)? } else { frames.next_timeout(TICK)? };
-        let Some(frame) = frame else { continue };
-        let line = Line::new(frames.name(), &frame);
+    while args.frames.is_none_or(|n| given < n) {
+        let frame = if args.latest {
+            newest(&mut frames)
+        } else {
+            frames.next_timeout(TICK)
+        };
+        let Some(frame) = frame.map_err(cmd::while_attached)? else {
+            continue;
+        };
+        let line = Line::new(frames.name(), &frame).text(args.json)?;
         drop(frame);
         given += 1;
-        match line.write(&mut out, args.json).and_then(|()| out.flush()) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.context("cannot write to standard output")?,
-        }
+        cmd::print(&line)?;
     }
     Ok(())
 }
@@ -101,17 +106,16 @@ impl<'a> Line<'a> {
             change: frame.change().map(|change| match change {
                 RingChange::WriterRestarted => "writer-restarted",
                 RingChange::Replaced => "replaced",
+                _ => "changed",
             }),
         }
     }
 
-    fn write(&self, out: &mut impl Write, json: bool) -> io::Result<()> {
+    fn text(&self, json: bool) -> serde_json::Result<String> {
         if json {
-            serde_json::to_writer(&mut *out, self)?;
-            return writeln!(out);
+            return Ok(serde_json::to_string(self)? + "\n");
         }
-        write!(
-            out,
+        let mut line = format!(
             "{} seq={} pts={} utc={} {}x{} age={:.1}ms missed={}",
             self.camera,
             self.sequence,
@@ -121,20 +125,19 @@ impl<'a> Line<'a> {
             self.height,
             self.age_ms,
             self.missed
-        )?;
-        for (set, word) in [
+        );
+        let words = [
             (self.key_frame, "key"),
             (self.discontinuity, "discontinuity"),
             (self.corrupt, "corrupt"),
-        ] {
-            if set {
-                write!(out, " {word}")?;
-            }
+        ];
+        let words = words.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
+        for word in words.chain(self.change) {
+            line.push(' ');
+            line.push_str(word);
         }
-        if let Some(change) = self.change {
-            write!(out, " {change}")?;
-        }
-        writeln!(out)
+        line.push('\n');
+        Ok(line)
     }
 }
 

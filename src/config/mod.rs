@@ -25,7 +25,7 @@ pub use resolve::show_cores;
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };
-pub use value::{Environment, allowed_cores, show_duration, show_size};
+pub use value::{Environment, duration as parse_duration, show_duration, show_size};
 
 /// Where the configuration is looked for when none is named, in this order.
 pub const PLACES: [&str; 2] = ["/etc/camring/config.toml", "./config.toml"];
@@ -65,6 +65,17 @@ pub fn load(path: Option<&Path>) -> Result<(PathBuf, Site), ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn read(path: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let (path, text, for_all) = read_text(path)?;
+    let (site, warnings) = parse_checked(&text, &path, &Environment::of_process(), for_all)?;
+    Ok(Loaded {
+        path,
+        site,
+        warnings,
+    })
+}
+
+/// The file's path and text, and whether everybody may read it.
+fn read_text(path: Option<&Path>) -> Result<(PathBuf, String, bool), ConfigError> {
     let (path, file) = open(path)?;
     let failed = |source| ConfigError::Read {
         path: path.clone(),
@@ -84,25 +95,39 @@ pub fn read(path: Option<&Path>) -> Result<Loaded, ConfigError> {
             limit: LARGEST,
         });
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        ConfigError::NotUtf8 {
-            path: path.clone(),
-            line,
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((path, text, others_may_read(&metadata))),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(ConfigError::NotUtf8 { path, line })
         }
-    })?;
-    let (site, warnings) = parse_checked(
-        &text,
-        &path,
-        &Environment::of_process(),
-        others_may_read(&metadata),
-    )?;
-    Ok(Loaded {
-        path,
-        site,
-        warnings,
-    })
+    }
+}
+
+/// The attach socket of the site at `path` (or as [`load`] looks for it), for those who only want
+/// to talk to its daemon: they may not have the secrets that the rest of the file refers to, so
+/// only `[site]` is looked at.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or its `runtime_dir` is wrong.
+pub fn socket_of(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let (path, text, _) = read_text(path)?;
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let mut problems = syntax(&text, &errors);
+    if problems.is_empty() {
+        let raw = raw::RawConfig::read(table.get_ref(), &mut problems);
+        let environment = Environment::empty();
+        let mut resolver = resolve::Resolver::new(&text, &environment);
+        let runtime_dir = resolver.runtime_dir(&raw.site);
+        if resolver.problems.is_empty() && !matches!(raw.site.runtime_dir, raw::Field::Invalid) {
+            return Ok(site::attach_socket(&runtime_dir));
+        }
+        problems.append(&mut resolver.problems);
+    }
+    Err(ConfigError::Invalid(Box::new(Report::new(
+        &path, &text, problems,
+    ))))
 }
 
 fn open(path: Option<&Path>) -> Result<(PathBuf, File), ConfigError> {
@@ -156,21 +181,15 @@ fn parse_checked(
     environment: &Environment,
     others_may_read: bool,
 ) -> Result<(Site, Warnings), ConfigError> {
-    let invalid = |problems| ConfigError::Invalid(Report::new(path, text, problems));
-    // `toml` skips it too, but counts positions from behind it.
+    let invalid = |problems| ConfigError::Invalid(Box::new(Report::new(path, text, problems)));
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(invalid(syntax(text, &errors)));
     }
     let mut problems = Vec::new();
     let raw = raw::RawConfig::read(table.get_ref(), &mut problems);
-    let mut resolver = resolve::Resolver {
-        source: text,
-        environment,
-        problems,
-        warnings: vec![],
-        memory_at: None,
-    };
+    let mut resolver = resolve::Resolver::new(text, environment);
+    resolver.problems = problems;
     let site = resolver.site(&raw);
     let resolve::Resolver {
         problems,

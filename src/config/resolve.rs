@@ -3,35 +3,36 @@
 //! Goes on after a problem with the value that would hold without the bad key, so that one run
 //! finds as much as it can. If there was any problem, the result is thrown away.
 
+mod settings;
+mod source;
+
 use std::collections::HashMap;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_spanned::Spanned;
-use url::Url;
 
-use super::error::{Problem, nearest};
+use super::error::Problem;
 use super::memory;
-use super::raw::{
-    DurationText, Field, RawCamera, RawConfig, RawCpu, RawDecode, RawLimits, RawRetry, RawRing,
-    RawSite, RawStream, SizeText,
-};
-use super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport};
-use super::value::{self, Environment, ReferenceFault, show_duration, show_size};
+use super::raw::{Field, RawCamera, RawConfig, RawSite, RawStream};
+use super::site::{Client, Cpu, Decode, Retry, Ring, Site, Stream, Transport};
+use super::value::{self, Environment, show_size};
+
+pub use settings::show_cores;
+pub use source::plain_password;
 
 /// Where relative to the runtime directory the attach socket is; `sun_path` has 108 bytes.
 const LONGEST_RUNTIME_DIR: usize = 107 - "/attach.sock".len();
 
 /// Everything that is wrong goes to `problems`, what is doubtful to `warnings`.
 pub struct Resolver<'a> {
-    pub source: &'a str,
-    pub environment: &'a Environment,
+    source: &'a str,
+    environment: &'a Environment,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
     /// The last setting of memory that was complained about: once is enough for all its cameras.
-    pub memory_at: Option<Range<usize>>,
+    memory_at: Option<Range<usize>>,
 }
 
 /// What a stream starts from.
@@ -50,10 +51,23 @@ struct Base {
     password: Option<(SecretString, Range<usize>)>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    /// `source` is what problems point into.
+    pub fn new(source: &'a str, environment: &'a Environment) -> Self {
+        Self {
+            source,
+            environment,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            memory_at: None,
+        }
+    }
+
     /// The site, if there are no problems.
     pub fn site(&mut self, raw: &RawConfig) -> Site {
-        let (name, data_dir, runtime_dir) = self.names(&raw.site);
+        let name = self.site_name(&raw.site);
+        let data_dir = self.folder("data_dir", &raw.site.data_dir, Site::DEFAULT_DATA_DIR);
+        let runtime_dir = self.runtime_dir(&raw.site);
         let ring = self.ring(Ring::default(), &raw.ring, None);
         let decode = self.decode(Decode::default(), &raw.decode, None);
         let retry = self.retry(Retry::default(), &raw.retry, None);
@@ -90,20 +104,22 @@ impl Resolver<'_> {
         site
     }
 
-    fn names(&mut self, raw: &RawSite) -> (String, PathBuf, PathBuf) {
-        let mut name = Site::DEFAULT_NAME.to_owned();
-        if let Some(written) = raw.name.set() {
-            let text = written.get_ref();
-            if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
-                self.problems.push(
-                    Problem::new("`name` is not a name", written.span())
-                        .label("must have 1 to 64 characters, and no control characters"),
-                );
-            } else {
-                name.clone_from(text);
-            }
+    fn site_name(&mut self, raw: &RawSite) -> String {
+        let Some(written) = raw.name.set() else {
+            return Site::DEFAULT_NAME.to_owned();
+        };
+        let text = written.get_ref();
+        if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+            self.problems.push(
+                Problem::new("`name` cannot be used", written.span())
+                    .label("must have 1 to 64 characters, and no control characters"),
+            );
         }
-        let data_dir = self.folder("data_dir", &raw.data_dir, Site::DEFAULT_DATA_DIR);
+        text.clone()
+    }
+
+    /// `runtime_dir` of `[site]`.
+    pub fn runtime_dir(&mut self, raw: &RawSite) -> PathBuf {
         let runtime_dir = self.folder("runtime_dir", &raw.runtime_dir, Site::DEFAULT_RUNTIME_DIR);
         let length = runtime_dir.as_os_str().len();
         if let Some(written) = raw.runtime_dir.set()
@@ -117,7 +133,7 @@ impl Resolver<'_> {
                     .help("the attach socket lies in it, and Linux limits the path of a socket"),
             );
         }
-        (name, data_dir, runtime_dir)
+        runtime_dir
     }
 
     fn folder(&mut self, key: &str, written: &Field<String>, default: &str) -> PathBuf {
@@ -132,225 +148,6 @@ impl Resolver<'_> {
             );
         }
         path
-    }
-
-    fn number(
-        &mut self,
-        key: &str,
-        written: &Field<i64>,
-        allowed: RangeInclusive<u32>,
-        camera: Option<&str>,
-    ) -> Option<u32> {
-        let written = written.set()?;
-        let number = u32::try_from(*written.get_ref())
-            .ok()
-            .filter(|n| allowed.contains(n));
-        if number.is_none() {
-            self.problems.push(
-                Problem::new(format!("`{key}` is out of range"), written.span())
-                    .camera(camera)
-                    .label(format!(
-                        "must be from {} to {}",
-                        allowed.start(),
-                        allowed.end()
-                    )),
-            );
-        }
-        number
-    }
-
-    fn size(
-        &mut self,
-        key: &str,
-        written: &Field<SizeText>,
-        allowed: RangeInclusive<u64>,
-        camera: Option<&str>,
-    ) -> Option<u64> {
-        let written = written.set()?;
-        let Some(size) = value::size(&written.get_ref().0) else {
-            self.problems.push(
-                Problem::new(format!("`{key}` is not a size"), written.span())
-                    .camera(camera)
-                    .label("must be a number and a unit, such as \"8MiB\" or \"2GiB\""),
-            );
-            return None;
-        };
-        if !allowed.contains(&size) {
-            let (least, most) = (show_size(*allowed.start()), show_size(*allowed.end()));
-            self.problems.push(
-                Problem::new(format!("`{key}` is out of range"), written.span())
-                    .camera(camera)
-                    .label(format!("is {size} bytes, must be from {least} to {most}")),
-            );
-            return None;
-        }
-        Some(size)
-    }
-
-    fn duration(
-        &mut self,
-        key: &str,
-        written: &Field<DurationText>,
-        camera: Option<&str>,
-    ) -> Option<Duration> {
-        let written = written.set()?;
-        let Some(duration) = value::duration(&written.get_ref().0) else {
-            self.problems.push(
-                Problem::new(format!("`{key}` is not a duration"), written.span())
-                    .camera(camera)
-                    .label("must be a number and a unit, such as \"500ms\", \"10s\" or \"5m\""),
-            );
-            return None;
-        };
-        let allowed = Retry::SHORTEST..=Retry::LONGEST;
-        if !allowed.contains(&duration) {
-            let (least, most) = (
-                show_duration(*allowed.start()),
-                show_duration(*allowed.end()),
-            );
-            self.problems.push(
-                Problem::new(format!("`{key}` is out of range"), written.span())
-                    .camera(camera)
-                    .label(format!("must be from {least} to {most}")),
-            );
-            return None;
-        }
-        Some(duration)
-    }
-
-    /// One of several words.
-    fn word<T: Copy>(
-        &mut self,
-        key: &str,
-        written: &Field<String>,
-        allowed: &[(&str, T)],
-        camera: Option<&str>,
-    ) -> Option<T> {
-        let written = written.set()?;
-        let text = written.get_ref().as_str();
-        if let Some((_, value)) = allowed.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
-        }
-        let words: Vec<_> = allowed.iter().map(|(word, _)| *word).collect();
-        let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-        let mut problem = Problem::new(format!("`{key}` has an unknown value"), written.span())
-            .camera(camera)
-            .label(format!("must be {}", quoted.join(" or ")));
-        if let Some(near) = nearest(text, &words) {
-            problem = problem.help(format!("did you mean {near:?}?"));
-        }
-        self.problems.push(problem);
-        None
-    }
-
-    fn ring(&mut self, base: Ring, raw: &RawRing, camera: Option<&str>) -> Ring {
-        let packets = Ring::MIN_PACKETS..=Ring::MAX_PACKETS;
-        Ring {
-            depth: self
-                .number("depth", &raw.depth, 1..=Ring::MAX_DEPTH, camera)
-                .unwrap_or(base.depth),
-            pins: self
-                .number("pins", &raw.pins, 1..=Ring::MAX_PINS, camera)
-                .unwrap_or(base.pins),
-            packets: self
-                .size("packets", &raw.packets, packets, camera)
-                .unwrap_or(base.packets),
-        }
-    }
-
-    fn decode(&mut self, base: Decode, raw: &RawDecode, camera: Option<&str>) -> Decode {
-        let mut decode = base;
-        // Modes that are announced, so that people try them.
-        let later = ["on-demand", "activity"];
-        match raw.mode.set() {
-            Some(written) if later.contains(&written.get_ref().as_str()) => self.problems.push(
-                Problem::new(
-                    format!(
-                        "`mode = {:?}` is not available in this version",
-                        written.get_ref()
-                    ),
-                    written.span(),
-                )
-                .camera(camera)
-                .label("must be \"always\" or \"keyframes\""),
-            ),
-            _ => {
-                let modes =
-                    [DecodeMode::Always, DecodeMode::KeyFrames].map(|mode| (mode.name(), mode));
-                if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
-                    decode.mode = mode;
-                }
-            }
-        }
-        if let Some(threads) = self.number("threads", &raw.threads, 1..=Decode::MAX_THREADS, camera)
-        {
-            decode.threads = threads;
-        }
-        if let Some(written) = raw.max_fps.set() {
-            let fps = *written.get_ref();
-            if fps == 0.0 {
-                decode.max_fps = None;
-            } else if (Decode::MIN_MAX_FPS..=Decode::MAX_MAX_FPS).contains(&fps) {
-                decode.max_fps = Some(fps as f32);
-            } else {
-                self.problems.push(
-                    Problem::new("`max_fps` is out of range", written.span())
-                        .camera(camera)
-                        .label(format!(
-                            "must be 0 for all frames, or from {} to {}",
-                            Decode::MIN_MAX_FPS,
-                            Decode::MAX_MAX_FPS
-                        )),
-                );
-            }
-        }
-        decode
-    }
-
-    fn limits(&mut self, raw: &RawLimits) -> Limits {
-        let mut limits = Limits::default();
-        // The spawner and one reader.
-        let processes = 2..=Limits::MAX_MAX_PROCESSES;
-        if let Some(most) = self.number("max_processes", &raw.max_processes, processes, None) {
-            limits.max_processes = most;
-        }
-        if let Some(memory) = self.size("memory_per_camera", &raw.memory_per_camera, MEMORY, None) {
-            limits.memory_per_camera = memory;
-        }
-        match raw.memory_total.set() {
-            Some(written) if written.get_ref().0 == "auto" => {}
-            _ => limits.memory_total = self.size("memory_total", &raw.memory_total, MEMORY, None),
-        }
-        limits
-    }
-
-    fn retry(&mut self, base: Retry, raw: &RawRetry, camera: Option<&str>) -> Retry {
-        let mut retry = base;
-        macro_rules! durations {
-            ($($key:ident)*) => {
-                $(if let Some(duration) = self.duration(stringify!($key), &raw.$key, camera) {
-                    retry.$key = duration;
-                })*
-            };
-        }
-        durations! {
-            initial max stable_after unauthorized
-            connect_timeout first_frame_timeout stall_timeout decode_timeout
-        }
-        if retry.initial > retry.max
-            && let Some(span) = place(&raw.initial).or(place(&raw.max))
-        {
-            self.problems.push(
-                Problem::new("`initial` is longer than `max`", span)
-                    .camera(camera)
-                    .label(format!(
-                        "`initial` is {}, `max` is {}",
-                        show_duration(retry.initial),
-                        show_duration(retry.max)
-                    )),
-            );
-        }
-        retry
     }
 
     fn camera(
@@ -465,115 +262,6 @@ impl Resolver<'_> {
         Some(name.clone())
     }
 
-    /// What is written in `[[camera]]` or `[[camera.stream]]`, over what held without it.
-    fn layer(&mut self, mut base: Base, raw: &RawStream, camera: Option<&str>) -> Base {
-        base.ring = self.ring(base.ring, &raw.ring, camera);
-        base.decode = self.decode(base.decode, &raw.decode, camera);
-        base.retry = self.retry(base.retry, &raw.retry, camera);
-        if let Some(memory) = self.size("memory", &raw.memory, MEMORY, camera) {
-            base.memory = memory;
-            base.memory_at = place(&raw.memory);
-        }
-        let transports = [Transport::Tcp, Transport::Udp].map(|it| (it.name(), it));
-        if let Some(transport) = self.word("transport", &raw.transport, &transports, camera) {
-            base.transport = transport;
-        }
-        let clients = [Client::Retina].map(|it| (it.name(), it));
-        if let Some(client) = self.word("client", &raw.client, &clients, camera) {
-            base.client = client;
-        }
-        if let Some(cpu) = self.cpu(raw.cpu.set(), camera) {
-            base.cpu = cpu;
-        }
-        if let Some(enabled) = raw.enabled.set() {
-            // A stream of a disabled camera stays so.
-            base.enabled &= *enabled.get_ref();
-        }
-        if let Some(written) = raw.username.set()
-            && let Some(username) = self.text(written, camera)
-        {
-            base.username = Some((username, written.span()));
-        }
-        if let Some(written) = raw.password.set()
-            && let Some(password) = self.text(written, camera)
-        {
-            base.password = Some((SecretString::from(password), written.span()));
-        }
-        base
-    }
-
-    fn cpu(&mut self, written: Option<&Spanned<RawCpu>>, camera: Option<&str>) -> Option<Cpu> {
-        const ALLOWED: &str = "must be \"auto\", \"any\" or a list of cores such as [0, 1]";
-        let written = written?;
-        let problem =
-            |message: String, span: Range<usize>| Problem::new(message, span).camera(camera);
-        let numbers = match written.get_ref() {
-            RawCpu::Word(word) => match word.as_str() {
-                "auto" => return Some(Cpu::Auto),
-                "any" => return Some(Cpu::Any),
-                _ => {
-                    let message = "`cpu` has an unknown value".to_owned();
-                    self.problems
-                        .push(problem(message, written.span()).label(ALLOWED));
-                    return None;
-                }
-            },
-            RawCpu::Cores(numbers) => numbers,
-        };
-        if numbers.is_empty() {
-            let message = "`cpu` lists no core".to_owned();
-            self.problems
-                .push(problem(message, written.span()).label(ALLOWED));
-            return None;
-        }
-        let here = &self.environment.cores;
-        let mut cores = Vec::new();
-        for number in numbers {
-            match u32::try_from(*number.get_ref()) {
-                Ok(core) if here.is_empty() || here.contains(&core) => cores.push(core),
-                _ => {
-                    let message = format!("core {} is not available here", number.get_ref());
-                    let label = format!("this process may use {}", show_cores(here));
-                    self.problems
-                        .push(problem(message, number.span()).label(label));
-                }
-            }
-        }
-        cores.sort_unstable();
-        cores.dedup();
-        Some(Cpu::Cores(cores))
-    }
-
-    /// Text with references followed.
-    fn text(&mut self, written: &Spanned<String>, camera: Option<&str>) -> Option<String> {
-        match value::expand(written.get_ref(), self.environment) {
-            Ok(text) => Some(text),
-            Err(fault) => {
-                self.reference(written.span(), fault, camera);
-                None
-            }
-        }
-    }
-
-    fn reference(&mut self, span: Range<usize>, fault: ReferenceFault, camera: Option<&str>) {
-        // The reference itself, where it is written plainly.
-        let at = self
-            .source
-            .get(span.clone())
-            .and_then(|text| text.find(&fault.reference));
-        let span = match at {
-            Some(at) => span.start + at..span.start + at + fault.reference.len(),
-            None => span,
-        };
-        let mut problem = Problem::new(fault.fault, span)
-            .camera(camera)
-            .label("needed here");
-        if let Some(help) = fault.help {
-            problem = problem.help(help);
-        }
-        self.problems.push(problem);
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the parts of one stream")]
     fn stream(
         &mut self,
@@ -611,73 +299,6 @@ impl Resolver<'_> {
         })
     }
 
-    /// The URL without credentials, and the credentials from wherever they are.
-    fn url(
-        &mut self,
-        written: &Spanned<String>,
-        base: &Base,
-        camera: Option<&str>,
-    ) -> Option<(Url, Option<String>, Option<SecretString>)> {
-        let text = match value::expand_url(written.get_ref(), self.environment) {
-            Ok(text) => text,
-            Err(fault) => {
-                self.reference(written.span(), fault, camera);
-                return None;
-            }
-        };
-        // Nothing of `text` may get into a message: it may hold a password.
-        let (mut url, given) = match check_url(&text) {
-            Ok(parts) => parts,
-            Err((fault, help)) => {
-                let mut problem = Problem::new("`url` cannot be used", written.span())
-                    .camera(camera)
-                    .label(fault);
-                if let Some(help) = help {
-                    problem = problem.help(help);
-                }
-                self.problems.push(problem);
-                return None;
-            }
-        };
-        let mut username = base.username.clone();
-        let mut password = base.password.clone();
-        if let Some((user, secret)) = given {
-            if let Some((_, span)) = username.as_ref() {
-                self.problems.push(
-                    Problem::new("the user is written twice", span.clone())
-                        .camera(camera)
-                        .label("write either `username` and `password`, or user:password@ in `url`")
-                        .related(written.span(), "here, too"),
-                );
-            } else if let Some((_, span)) = password.as_ref().filter(|_| secret.is_some()) {
-                self.problems.push(
-                    Problem::new("the password is written twice", span.clone())
-                        .camera(camera)
-                        .label("write it either here or in `url`")
-                        .related(written.span(), "here, too"),
-                );
-            }
-            username = Some((user, written.span()));
-            password = secret.map(|secret| (secret, written.span())).or(password);
-        }
-        if let Some((_, span)) = password.as_ref().filter(|_| username.is_none()) {
-            self.problems.push(
-                Problem::new("there is a password, but no user", span.clone())
-                    .camera(camera)
-                    .label("needs `username` beside it"),
-            );
-        }
-        // Cannot fail on a URL with a host; if it does, no secret stays behind.
-        if url.set_username("").is_err() || url.set_password(None).is_err() {
-            return None;
-        }
-        Some((
-            url,
-            username.map(|(name, _)| name),
-            password.map(|(secret, _)| secret),
-        ))
-    }
-
     fn memory(&mut self, base: &Base, raw: &RawStream, camera: Option<&str>) {
         let need = memory::least(&base.ring);
         if base.memory >= need {
@@ -704,7 +325,7 @@ impl Resolver<'_> {
                 .help(format!(
                     "{} slots (depth {} + 1 + {} for the decoder + pins {}) for pictures of \
                      {}x{}, and {} of packets; more memory, or fewer of these",
-                    memory::slots(&base.ring),
+                    memory::slots(&base.ring, memory::USUAL_DECODER_SLOTS),
                     base.ring.depth,
                     memory::USUAL_DECODER_SLOTS,
                     base.ring.pins,
@@ -767,145 +388,6 @@ impl Resolver<'_> {
     }
 }
 
-/// What a single size in the configuration may be.
-const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 42;
-
 fn place<T>(field: &Field<T>) -> Option<Range<usize>> {
     field.set().map(Spanned::span)
-}
-
-/// `0-3,6`.
-pub fn show_cores(cores: &[u32]) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for core in cores {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *core => *last = *core,
-            _ => ranges.push((*core, *core)),
-        }
-    }
-    let show = |(first, last): &(u32, u32)| match first == last {
-        true => format!("{first}"),
-        false => format!("{first}-{last}"),
-    };
-    ranges.iter().map(show).collect::<Vec<_>>().join(",")
-}
-
-type UrlParts = (Url, Option<(String, Option<SecretString>)>);
-
-/// The URL as parsed, and its user and password decoded; or what is wrong with it and what to do,
-/// in words that repeat nothing of it.
-fn check_url(text: &str) -> Result<UrlParts, (String, Option<String>)> {
-    let encode = || {
-        Some(
-            "in a user or password, write `@` as %40, `:` as %3A, `/` as %2F, `?` as %3F, `#` as \
-             %23, `%` as %25; or use the keys `username` and `password`, which take them as they are"
-                .to_owned(),
-        )
-    };
-    let plain = |fault: &str| (fault.to_owned(), None);
-    if text.is_empty() {
-        return Err(plain(
-            "is empty, must be such as \"rtsp://192.0.2.10/stream1\"",
-        ));
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(plain(
-            "has a space or control character in it; a space is written %20",
-        ));
-    }
-    let Some((scheme, _)) = text.split_once("://") else {
-        return Err(plain("must begin with rtsp://"));
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "rtsp" => {}
-        "rtsps" => {
-            return Err(plain(
-                "rtsps:// is not available in this version, must begin with rtsp://",
-            ));
-        }
-        "http" | "https" => return Err(plain("this is a web address, must begin with rtsp://")),
-        _ => return Err(plain("must begin with rtsp://")),
-    }
-    let url = Url::parse(text).map_err(|error| {
-        use url::ParseError;
-        let fault = match error {
-            ParseError::EmptyHost => "has no host behind rtsp://",
-            ParseError::InvalidPort => "has a port that is not a number from 1 to 65535",
-            ParseError::InvalidIpv6Address => "has an IPv6 address that is none",
-            ParseError::InvalidIpv4Address => "has an IPv4 address that is none",
-            _ => "has a host that is none",
-        };
-        let suspicious = text.matches(['@', ':', '%']).count() > 1;
-        (fault.to_owned(), suspicious.then(encode).flatten())
-    })?;
-    let host = url.host_str().unwrap_or_default();
-    if host.is_empty() {
-        return Err(plain("has no host behind rtsp://"));
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if !host.chars().all(allowed) {
-        return Err(("has a host that is none".to_owned(), encode()));
-    }
-    if url.port() == Some(0) {
-        return Err(plain("has the port 0"));
-    }
-    if url.fragment().is_some() {
-        return Err(("has a `#` in it".to_owned(), encode()));
-    }
-    let user = url.username();
-    if user.is_empty() && url.password().is_none() {
-        // `rtsp://admin:12/34@host/`: the host would be `admin`.
-        if url.as_str()["rtsp://".len()..].contains('@') {
-            return Err((
-                "has an `@` behind the host; is that a password with a `/` or `?` in it?"
-                    .to_owned(),
-                encode(),
-            ));
-        }
-        return Ok((url, None));
-    }
-    if user.is_empty() {
-        return Err(plain("has a password, but no user"));
-    }
-    let not_text = || plain("has a user or password that is not UTF-8 once decoded");
-    let user = value::percent_decode(user).ok_or_else(not_text)?;
-    let password = match url.password() {
-        Some(password) => Some(SecretString::from(
-            value::percent_decode(password).ok_or_else(not_text)?,
-        )),
-        None => None,
-    };
-    Ok((url, Some((user, password))))
-}
-
-/// The doubt about a file that everybody may read and that holds a password in plain text.
-pub fn plain_password(raw: &RawConfig, path: &std::path::Path) -> Option<Problem> {
-    let streams = raw
-        .cameras
-        .iter()
-        .flat_map(|camera| std::iter::once(&camera.own).chain(camera.streams.iter().flatten()));
-    let secret = |stream: &RawStream| {
-        let password = stream
-            .password
-            .set()
-            .filter(|text| !text.get_ref().contains("${"));
-        let url = stream
-            .url
-            .set()
-            .filter(|text| super::mask::url(text.get_ref()) != *text.get_ref());
-        password.or(url).map(Spanned::span)
-    };
-    let span = streams.filter_map(secret).next()?;
-    Some(
-        Problem::new(
-            "everybody on this machine can read a camera's password",
-            span,
-        )
-        .label("is in plain text, and the file is readable for all")
-        .help(format!(
-            "`chown root:camring {0} && chmod 640 {0}`, or keep the password elsewhere and \
-                 write ${{NAME}} or ${{credential:NAME}}",
-            path.display()
-        )),
-    )
 }

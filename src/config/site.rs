@@ -8,7 +8,7 @@
 //! a password down is [`with_secret`], which a control message names at the field that needs it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -46,7 +46,7 @@ impl Site {
 
     /// The Unix socket on which subscribers attach.
     pub fn attach_socket(&self) -> PathBuf {
-        self.runtime_dir.join("attach.sock")
+        attach_socket(&self.runtime_dir)
     }
 
     /// The stream that `name` means: `front-door/sub` is the named one, `front-door` the first.
@@ -58,6 +58,11 @@ impl Site {
     pub fn enabled(&self) -> impl Iterator<Item = &Stream> {
         self.streams.iter().filter(|stream| stream.enabled)
     }
+}
+
+/// See [`Site::attach_socket`].
+pub(super) fn attach_socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("attach.sock")
 }
 
 /// What one reader process reads and how: a camera, or one stream of a camera that has several.

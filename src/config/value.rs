@@ -20,9 +20,9 @@ pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0s".to_owned(),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-        _ if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         _ => format!("{millis}ms"),
     }
 }
@@ -81,10 +81,13 @@ pub fn name_fault(name: &str) -> Option<String> {
     None
 }
 
+/// Looks up an environment variable.
+pub type Variables = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// Where values outside of the file come from: given, so that tests need not touch the process.
 pub struct Environment {
     /// An environment variable.
-    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub variable: Variables,
     /// `$CREDENTIALS_DIRECTORY`, which systemd sets for a service that has credentials.
     pub credentials: Option<PathBuf>,
     /// The cores that this process may use, ascending. Empty: not known, all are accepted.
@@ -92,12 +95,21 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// One in which there is nothing, and all cores are accepted.
+    pub fn empty() -> Self {
+        Self {
+            variable: Box::new(|_| None),
+            credentials: None,
+            cores: Vec::new(),
+        }
+    }
+
     /// The environment of this process.
     pub fn of_process() -> Self {
         Self {
             variable: Box::new(|name| std::env::var_os(name)),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            cores: allowed_cores(),
+            cores: crate::sys::cpu::allowed().unwrap_or_default(),
         }
     }
 }
@@ -107,17 +119,6 @@ impl fmt::Debug for Environment {
         f.debug_struct("Environment")
             .field("cores", &self.cores)
             .finish_non_exhaustive()
-    }
-}
-
-/// The cores in this process's affinity mask, ascending; empty if the kernel won't say.
-pub fn allowed_cores() -> Vec<u32> {
-    match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
-            .filter(|core| set.is_set(*core))
-            .filter_map(|core| u32::try_from(core).ok())
-            .collect(),
-        Err(_) => Vec::new(),
     }
 }
 
@@ -177,8 +178,8 @@ pub fn expand(text: &str, environment: &Environment) -> Result<String, Reference
     substitute(text, environment, |_, value| value)
 }
 
-/// As [`expand`], for a URL: what stands before the `@` is percent-encoded, so that a password
-/// with an `@` or `/` in it is still a password.
+/// As [`expand`], for a URL: what stands before the `@` or behind a `?` is percent-encoded, so that
+/// a password with an `@` or `/` in it is still a password. Host and path are taken as they are.
 pub fn expand_url(text: &str, environment: &Environment) -> Result<String, ReferenceFault> {
     let authority = text.find("://").map_or(0, |i| i + 3);
     let end = text[authority..]
@@ -187,8 +188,9 @@ pub fn expand_url(text: &str, environment: &Environment) -> Result<String, Refer
     let user_info = text[authority..end]
         .rfind('@')
         .map_or(0..0, |i| authority..authority + i);
+    let query = text.find('?');
     substitute(text, environment, |at, value| {
-        if user_info.contains(&at) {
+        if user_info.contains(&at) || query.is_some_and(|query| at > query) {
             percent_encode(&value)
         } else {
             value

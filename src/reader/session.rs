@@ -27,7 +27,7 @@ use super::source::{
     AccessUnit, Connector, Resolve, SenderReport, Source, SourceConfig, SourceError,
     SourceErrorKind, SourceEvent, Stage, StreamInfo, monotonic_ns,
 };
-use watch::{Verdict, Watch};
+use watch::{Progress, Verdict, Watch};
 
 pub use crate::health::State;
 
@@ -342,9 +342,8 @@ where
                 if unit.lost_before > 0 {
                     report.add(Counter::RtpLost, u64::from(unit.lost_before));
                 }
-                let begins = watch.unit(unit.arrival_ns, unit.key);
-                if begins || stalled {
-                    // Also after a stall before the first key frame.
+                let progress = watch.unit(unit.arrival_ns, unit.key);
+                if progress != Progress::Another || stalled {
                     stalled = false;
                     if watch.has_key() {
                         report.state(State::Streaming, &source.info().to_string());
@@ -352,7 +351,7 @@ where
                         report.state(State::Connecting, "waiting for a key frame");
                     }
                 }
-                if begins {
+                if progress == Progress::FirstKey {
                     info!(camera = %config.id, host = %config.host(), "streaming {}", source.info());
                 }
                 if watch.has_key() {

@@ -62,12 +62,15 @@ const STATUS_AGE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// The group that may attach, where it exists.
     pub group: Option<String>,
+    /// The log filter of the readers; without it, `$CAMRING_LOG`.
+    pub log: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             group: Some("camring".into()),
+            log: None,
         }
     }
 }
@@ -166,7 +169,7 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
         .max_blocking_threads(policy::RESOLVERS)
         .build()
         .map_err(system("start the runtime"))?;
-    let supervisor = Rc::new(Supervisor::new(site, allowed));
+    let supervisor = Rc::new(Supervisor::new(site, allowed, options));
     let tasks = LocalSet::new();
     let result = tasks.block_on(&runtime, async {
         let signals = Signals::new().map_err(system("listen to signals"))?;
@@ -197,7 +200,7 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
 }
 
 impl Supervisor {
-    fn new(site: Site, allowed: Vec<u32>) -> Self {
+    fn new(site: Site, allowed: Vec<u32>, options: &Options) -> Self {
         let cameras = site
             .streams
             .iter()
@@ -206,7 +209,7 @@ impl Supervisor {
         Self {
             started: Instant::now(),
             cameras: cameras.collect(),
-            template: Template::new(reaper::Reaper::default()),
+            template: Template::new(reaper::Reaper::default(), options.log.clone()),
             placement: RefCell::new(Placement::new(allowed)),
             resolver: resolve::Resolver::new(),
             clients: RefCell::default(),

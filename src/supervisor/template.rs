@@ -24,7 +24,7 @@ use crate::sys::process::{self, Exit};
 
 /// What children get of the environment. Everything else stays out: `${ENV}` secrets of the
 /// configuration, `NOTIFY_SOCKET` and `WATCHDOG_*`, `CREDENTIALS_DIRECTORY`.
-const ENVIRONMENT: [&str; 8] = [
+const ENVIRONMENT: [&str; 9] = [
     "LANG",
     "LC_ALL",
     "LD_LIBRARY_PATH",
@@ -32,6 +32,7 @@ const ENVIRONMENT: [&str; 8] = [
     "RUST_BACKTRACE",
     "RUST_LOG",
     "CAMRING_LOG",
+    "JOURNAL_STREAM",
     "TZ",
 ];
 
@@ -48,6 +49,8 @@ pub(super) enum ForkError {
 
 pub(super) struct Template {
     reaper: Reaper,
+    /// `--log`, which readers get as `$CAMRING_LOG`.
+    log: Option<String>,
     /// Locked for as long as a fork is under way.
     live: Mutex<Option<Live>>,
     /// For status and tests.
@@ -63,9 +66,10 @@ struct Live {
 }
 
 impl Template {
-    pub fn new(reaper: Reaper) -> Rc<Self> {
+    pub fn new(reaper: Reaper, log: Option<String>) -> Rc<Self> {
         Rc::new(Self {
             reaper,
+            log,
             live: Mutex::new(None),
             pid: Cell::new(None),
             ending: RefCell::default(),
@@ -241,6 +245,7 @@ impl Template {
             .arg(std::process::id().to_string())
             .env_clear()
             .envs(environment)
+            .envs(self.log.as_ref().map(|log| ("CAMRING_LOG", log)))
             // Not in the terminal's foreground group: Ctrl-C is the supervisor's to hear.
             .process_group(0)
             .stdin(Stdio::from(theirs.into_fd()))

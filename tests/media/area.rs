@@ -208,6 +208,18 @@ impl Area {
         true
     }
 
+    /// Fills a free slot and publishes it. False: there was none, or `fill` did not.
+    pub fn publish_copy(&self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        let Some(buffer) = self.reserve(bytes) else {
+            return false;
+        };
+        // SAFETY: the slot is reserved: nobody else has it, and the decoder never hears of it.
+        let slot = unsafe { std::slice::from_raw_parts_mut(buffer.start().as_ptr(), buffer.len()) };
+        let done = fill(slot) && self.publish(buffer.id());
+        self.release(buffer);
+        done
+    }
+
     fn recycle(&self, state: &mut State) {
         let old = state.order.len().saturating_sub(KEPT);
         for index in 0..old {

@@ -137,7 +137,13 @@ fn daemon(arguments: &[String]) -> i32 {
     let (_, site) = camring::config::load(Some(arguments[1].as_ref())).unwrap_or_else(|error| {
         panic!("{error}");
     });
-    match supervisor::run(site, &Options { group: None }) {
+    match supervisor::run(
+        site,
+        &Options {
+            group: None,
+            log: None,
+        },
+    ) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}");

@@ -244,14 +244,14 @@ impl Running {
         f(&mut self.observed.lock().unwrap())
     }
 
-    /// Stops the loop and waits for its return.
-    pub async fn stop(self) -> Arc<Mutex<Observed>> {
+    /// Stops the loop and waits for its return; gives all that it did.
+    pub async fn stop(self) -> Observed {
         self.stop.send(true).expect("the loop listens");
         tokio::time::timeout(PATIENCE, self.task)
             .await
             .expect("the loop returns")
             .expect("the loop does not panic");
-        self.observed
+        std::mem::take(&mut *self.observed.lock().unwrap())
     }
 }
 

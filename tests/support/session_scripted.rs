@@ -52,6 +52,8 @@ pub enum AfterPlay {
     Loss(u32),
     /// Every fifth picture has this many bytes.
     Large(usize),
+    /// An unusable RTCP packet with each picture.
+    BadRtcp,
     /// Recovery points instead of IDR pictures.
     IntraRefresh,
 }
@@ -347,6 +349,7 @@ impl Serving {
                 let ask = format!("OPTIONS * RTSP/1.0\r\nCSeq: {n}\r\n\r\n");
                 self.stream.write_all(ask.as_bytes()).await?;
             }
+            AfterPlay::BadRtcp => self.interleaved(1, &[0x13, 200, 0, 1]).await?,
             AfterPlay::Loss(at) if n == at => self.sequence = self.sequence.wrapping_add(7),
             AfterPlay::Large(bytes) if n % 5 == 4 => size = bytes,
             _ => {}

@@ -107,6 +107,12 @@ impl Classifier<'_> {
     }
 }
 
+/// An unusable RTCP packet, from the cleaned text of the error.
+pub(super) fn is_rtcp(text: &str) -> bool {
+    // The complaint about RTP from a foreign source counts both kinds of packets.
+    text.contains("RTCP") && !text.starts_with("wrong ssrc")
+}
+
 /// What follows "200 OK response to DESCRIBE CSeq=2: ".
 fn explanation(text: &str) -> String {
     let tail = text
@@ -157,6 +163,15 @@ mod tests {
             SourceErrorKind::Unreachable(_)
         ));
         assert_eq!(os_error("no number (os error x)"), None);
+    }
+
+    #[test]
+    fn tells_rtcp_from_rtp() {
+        assert!(is_rtcp("RTCP packets must be version 2; got 0"));
+        assert!(!is_rtcp(
+            "wrong ssrc after 12 RTP pkts + 0 RTCP pkts; expecting ssrc=1"
+        ));
+        assert!(!is_rtcp("corrupt RTP header while expecting seq=None"));
     }
 
     #[test]

@@ -376,6 +376,10 @@ impl RetinaSource {
             return Err(fatal);
         }
         let text = classifier.text(e);
+        // Broken reports harm no picture; a camera may send nothing else all day.
+        if classify::is_rtcp(&text) {
+            return Ok(SourceEvent::Glitch(text));
+        }
         self.damage = self.damage.saturating_add(1);
         if self.budget.spend() {
             self.last_error = Some(text.clone());

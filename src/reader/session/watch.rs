@@ -23,6 +23,17 @@ pub(super) enum Verdict {
     Broken(Stage, SourceErrorKind),
 }
 
+/// What a unit is to its session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Progress {
+    /// The first, and no key frame.
+    FirstUnit,
+    /// The first key frame.
+    FirstKey,
+    /// One of many.
+    Another,
+}
+
 /// Times of one session, in ns of `CLOCK_MONOTONIC`.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -47,17 +58,21 @@ impl Watch {
         }
     }
 
-    /// An access unit arrived at `now`. True for the session's first key frame.
-    pub fn unit(&mut self, now: u64, key: bool) -> bool {
-        self.last_unit = Some(now);
+    /// An access unit arrived at `now`.
+    pub fn unit(&mut self, now: u64, key: bool) -> Progress {
+        let first = self.last_unit.replace(now).is_none();
         if key {
             self.undecoded_key.get_or_insert(now);
             if self.first_key.is_none() {
                 self.first_key = Some(now);
-                return true;
+                return Progress::FirstKey;
             }
         }
-        false
+        if first {
+            Progress::FirstUnit
+        } else {
+            Progress::Another
+        }
     }
 
     pub fn has_key(&self) -> bool {
@@ -123,12 +138,13 @@ impl Watch {
     fn excuse(&mut self, gap: Duration) {
         let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
         let now = self.last_check;
-        let shift = |t: &mut u64| *t = t.saturating_add(gap).min(now);
-        shift(&mut self.started);
-        for t in [&mut self.last_unit, &mut self.undecoded_key] {
-            if let Some(t) = t {
-                shift(t);
-            }
+        let times = [
+            Some(&mut self.started),
+            self.last_unit.as_mut(),
+            self.undecoded_key.as_mut(),
+        ];
+        for t in times.into_iter().flatten() {
+            *t = t.saturating_add(gap).min(now);
         }
     }
 }
@@ -169,10 +185,10 @@ mod tests {
     #[test]
     fn pictures_stop_then_come_back_then_stop_for_good() {
         let mut w = Watch::new(Timeouts::default(), 0);
-        assert!(w.unit(S, true));
+        assert_eq!(w.unit(S, true), Progress::FirstKey);
         assert_eq!(run(&mut w, S, 5 * S, None), Verdict::Fine);
         assert!(matches!(run(&mut w, 5 * S, 6 * S, None), Verdict::Quiet(_)));
-        assert!(!w.unit(6 * S, true), "not the first key frame any more");
+        assert_eq!(w.unit(6 * S, true), Progress::Another);
         assert_eq!(run(&mut w, 6 * S, 9 * S, None), Verdict::Fine);
         assert!(matches!(
             run(&mut w, 9 * S, 30 * S, None),
