@@ -14,6 +14,7 @@ mod viewer;
 mod world;
 
 use std::panic::catch_unwind;
+use std::time::Instant;
 
 use camring::supervisor::{self, Options, spawner};
 
@@ -173,8 +174,12 @@ fn run_tests(arguments: &[String]) -> i32 {
             println!("{name}: test");
             continue;
         }
+        let start = Instant::now();
         if catch_unwind(test).is_ok() {
-            println!("test {name} ... ok");
+            println!(
+                "test {name} ... ok ({:.1} s)",
+                start.elapsed().as_secs_f64()
+            );
             passed += 1;
         } else {
             println!("test {name} ... FAILED");
