@@ -9,10 +9,11 @@ use camring_ring::{AttachOptions, Client, Frame, Subscription};
 
 /// As many frames held at a time.
 pub fn options(pins: u32) -> AttachOptions {
-    let mut options = AttachOptions::default();
-    options.pins = pins;
-    options.timeout = Duration::from_secs(60);
-    options
+    AttachOptions {
+        pins,
+        timeout: Duration::from_secs(60),
+        ..AttachOptions::default()
+    }
 }
 
 /// The next frame, whose every word is its number.
