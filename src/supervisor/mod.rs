@@ -1,8 +1,8 @@
 //! `camring run`: starts, watches and restarts the readers, owns all shared memory, lets
 //! subscribers in.
 //!
-//! One thread. Everything here is a task on it: one per camera ([`child`]), one per client
-//! ([`broker`]), one that keeps the [`template`] process warm, and the tick. It is also the thread
+//! One thread. Everything here is a task on it: one per camera (`child`), one per client
+//! (`broker`), one that keeps the `template` process warm, and the tick. It is also the thread
 //! from which the spawner is forked and that adopts the readers; when it ends, the kernel kills
 //! them all.
 //!

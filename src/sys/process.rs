@@ -236,6 +236,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "reaped by its pidfd")]
     fn a_child_is_watched_killed_and_reaped_by_its_pidfd() {
         let child = Command::new("sleep").arg("600").spawn().unwrap();
         let pid = Pid::from_child(&child);
@@ -251,6 +252,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "reaped by its pidfd")]
     fn an_exit_code_is_told() {
         let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let pidfd = open_pidfd(Pid::from_child(&child)).unwrap();

@@ -202,3 +202,34 @@ pub fn a_second_daemon_is_told_of_the_first() {
     assert!(text.contains(&expected), "{text}");
     next(&mut world.client().attach("door", &options(1)).unwrap());
 }
+
+pub fn systemd_is_told() {
+    let mut world = World::not_started(&camera("door", ""));
+    let path = world.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    world.start_with(|command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "2000000");
+    });
+    let mut heard = String::new();
+    let mut hear_until = |what: &str| {
+        let mut buffer = [0; 1024];
+        while !heard.contains(what) {
+            let len = socket.recv(&mut buffer).unwrap();
+            heard.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        }
+        heard.clone()
+    };
+    let first = hear_until("READY=1");
+    assert!(!first.contains("WATCHDOG=1"), "{first}");
+    hear_until("STATUS=1 of 1 cameras streaming");
+    hear_until("WATCHDOG=1");
+    let pid = world.reader("door", 0);
+    if let Ok(environment) = fs::read_to_string(format!("/proc/{pid}/environ")) {
+        assert!(!environment.contains("NOTIFY") && !environment.contains("WATCHDOG"));
+    }
+    drop(world);
+    let all = hear_until("STOPPING=1");
+    assert!(all.find("READY=1") < all.find("STOPPING=1"), "{all}");
+}

@@ -41,6 +41,7 @@ const TESTS: &[(&str, fn())] = &[
         "life::a_second_daemon_is_told_of_the_first",
         life::a_second_daemon_is_told_of_the_first,
     ),
+    ("life::systemd_is_told", life::systemd_is_told),
     (
         "attach::refusals_explain_themselves",
         attach::refusals_explain_themselves,

@@ -97,6 +97,12 @@ pub struct World {
 impl World {
     /// `cameras`: tables after `[site]` and `[retry]`.
     pub fn new(cameras: &str) -> Self {
+        let mut world = Self::not_started(cameras);
+        world.start();
+        world
+    }
+
+    pub fn not_started(cameras: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("camring-sup-")
             .tempdir()
@@ -107,9 +113,7 @@ impl World {
              {QUICK}{cameras}"
         );
         fs::write(dir.path().join("config.toml"), text).unwrap();
-        let mut world = Self { child: None, dir };
-        world.start();
-        world
+        Self { child: None, dir }
     }
 
     /// One camera for each `(name, query of its URL)`.
@@ -132,6 +136,7 @@ impl World {
             // As a configuration's `${SECRET}` would be.
             .env("CAMRING_TEST_SECRET", "canary-environment")
             .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
@@ -139,8 +144,15 @@ impl World {
     }
 
     pub fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    /// With changes to the command.
+    pub fn start_with(&mut self, change: impl FnOnce(&mut Command)) {
         assert!(self.child.is_none());
-        self.child = Some(self.command().spawn().unwrap());
+        let mut command = self.command();
+        change(&mut command);
+        self.child = Some(command.spawn().unwrap());
         wait_for("the daemon to answer", || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the daemon ended with {status}:\n{}", self.log());
