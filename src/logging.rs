@@ -291,7 +291,14 @@ mod tests {
         }
         assert!(filter(Some("info,retina=debug"), None).is_ok());
         assert!(filter(Some("WARN"), Some("loud")).is_ok());
-        assert_eq!(filter(None, Some(" ")).unwrap().to_string(), "info");
-        assert_eq!(filter(None, Some("debug")).unwrap().to_string(), "debug");
+        // What a camera says is left out, unless it is asked for.
+        for (given, variable, filters) in [
+            (None, None, "retina=off,info"),
+            (None, Some(" "), "retina=off,info"),
+            (None, Some("debug"), "retina=off,debug"),
+            (Some("warn,retina=debug"), None, "retina=debug,warn"),
+        ] {
+            assert_eq!(filter(given, variable).unwrap().to_string(), filters);
+        }
     }
 }
