@@ -32,6 +32,9 @@ fn every_codec_arrives_whole_and_in_order() {
     let daemon = Daemon::start(&site(&farm, &[("avc", ""), ("hevc", ""), ("jpeg", "")]));
     for (camera, codec) in [("avc", "h264"), ("hevc", "h265"), ("jpeg", "mjpeg")] {
         let mut viewer = Viewer::attach(&daemon, &farm, camera);
+        // The first pictures come before there is a ring for them.
+        viewer.watch(8);
+        let copied_at_first = viewer.copied;
         viewer.watch(30);
         let status = daemon.wait_for_camera(camera, "figures", |c| {
             c["codec"] == codec && c["subscribers"] == 1 && c["fps_published"].as_f64() > Some(0.0)
@@ -42,7 +45,7 @@ fn every_codec_arrives_whole_and_in_order() {
             "{status}"
         );
         // Drawn straight into the ring: nothing was copied.
-        assert_eq!(viewer.copied, 0, "{camera}");
+        assert_eq!(viewer.copied, copied_at_first, "{camera}: {status}");
         assert_eq!(status["frames_dropped"]["no_slot"], 0, "{status}");
         assert_eq!(status["restarts"], 0, "{status}");
     }
@@ -246,8 +249,11 @@ fn one_wait_covers_many_cameras_and_a_descriptor_can_be_polled() {
     }
     assert!(seen.iter().all(|n| *n >= 10), "{seen:?}");
     for camera in &mut cameras {
-        support::readable(camera.poll_fd().expect("asked for"), PATIENCE);
-        assert!(camera.latest().unwrap().is_some());
+        // A wake-up may be for a frame that was taken meanwhile.
+        wait_until("a frame after a wake-up", PATIENCE, || {
+            support::readable(camera.poll_fd().expect("asked for"), PATIENCE);
+            camera.latest().unwrap().is_some()
+        });
     }
 }
 

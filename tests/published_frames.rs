@@ -359,12 +359,12 @@ fn parameter_sets_that_change() {
 }
 
 /// Field-coded H.264 drawn directly into published slots, lost units by index.
-fn play_fields_directly(lost: &[usize], frames: u32) -> Outcome {
+fn play_fields_directly(lost: &[usize], frames: u32, threads: u32) -> Outcome {
     let area = Area::new(SLOT_BYTES);
     let mut outcome = Outcome::default();
     let mut decoder = Decoder::open(DecoderOptions {
         codec: Codec::H264,
-        threads: 1,
+        threads,
         direct: true,
         slots: Some(area.clone()),
         max_pixels: 1 << 20,
@@ -399,13 +399,14 @@ fn play_fields_directly(lost: &[usize], frames: u32) -> Outcome {
 /// into the published slot.
 #[test]
 fn control_fields_drawn_directly_do_change_published_pictures() {
-    let clean = play_fields_directly(&[], 12);
-    assert!(clean.in_place >= 10, "{clean:?}");
     let n = 4;
     let lost = [2 * n, 2 * n + 1, 2 * (n + 1) + 1, 2 * (n + 2) + 1];
-    let outcome = play_fields_directly(&lost, 12);
-    println!("{outcome:?}");
-    assert!(outcome.findings.writes > 0, "{outcome:?}");
-    assert!(outcome.findings.changed > 0, "{outcome:?}");
-    assert!(outcome.again > 0, "{outcome:?}");
+    for threads in [1, 2] {
+        let clean = play_fields_directly(&[], 12, threads);
+        assert!(clean.in_place >= 10, "{clean:?}");
+        let outcome = play_fields_directly(&lost, 12, threads);
+        assert!(outcome.findings.writes > 0, "{outcome:?}");
+        assert!(outcome.findings.changed > 0, "{outcome:?}");
+        assert!(outcome.again > 0, "{outcome:?}");
+    }
 }

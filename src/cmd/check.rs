@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{print, style};
+use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::supervisor::placement::Placement;
@@ -37,7 +37,8 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
         return Ok(());
     }
     if !loaded.warnings.report().is_empty() {
-        eprintln!("{}\n", loaded.warnings.render(style(&io::stderr())));
+        let warnings = loaded.warnings.render(style(&io::stderr()));
+        complain(&format!("{warnings}\n"));
     }
     print(&plan.to_text())?;
     Ok(())
@@ -262,15 +263,14 @@ impl Plan {
             ));
         }
         let files = &self.descriptors;
-        if let Some(hard) = files.hard_limit
-            && files.needed > hard
+        if let Some(soft) = files.soft_limit
+            && files.needed > soft
         {
+            let enough = files.needed.next_power_of_two();
             doubts.push(format!(
-                "camring may need {} open files, the limit is {hard}: set `LimitNOFILE={}` in the \
-                 unit, or `ulimit -Hn {}` as root",
+                "camring may need {} open files, the limit here is {soft}: `ulimit -n {enough}` in \
+                 this shell, or `LimitNOFILE={enough}` in the unit",
                 files.needed,
-                files.needed.next_power_of_two(),
-                files.needed.next_power_of_two(),
             ));
         }
         doubts
@@ -281,12 +281,11 @@ impl Plan {
         let mut out = String::new();
         let enabled = self.streams.iter().filter(|stream| stream.enabled).count();
         let disabled = self.streams.len() - enabled;
+        let (path, plural) = (self.config.display(), if enabled == 1 { "" } else { "s" });
         let _ = write!(
             out,
-            "{}: site {:?}, {}",
-            self.config.display(),
-            self.site,
-            count(enabled)
+            "{path}: site {:?}, {enabled} stream{plural} enabled",
+            self.site
         );
         if disabled > 0 {
             let _ = write!(out, ", {disabled} disabled");
@@ -320,8 +319,8 @@ impl Plan {
             "\nprocesses    {} of at most {}\nopen files   up to {}",
             self.processes.needed, self.processes.limit, self.descriptors.needed,
         );
-        if let Some(hard) = self.descriptors.hard_limit {
-            let _ = write!(out, " of at most {hard}");
+        if let Some(soft) = self.descriptors.soft_limit {
+            let _ = write!(out, " of at most {soft}");
         }
         let _ = writeln!(
             out,
@@ -417,13 +416,6 @@ impl PlannedStream {
     /// At 1080p, as far as it is allowed.
     fn likely_bytes(&self) -> u64 {
         self.memory_at_1080p_bytes.min(self.memory_limit_bytes)
-    }
-}
-
-fn count(streams: usize) -> String {
-    match streams {
-        1 => "1 stream".to_owned(),
-        _ => format!("{streams} streams"),
     }
 }
 

@@ -92,7 +92,7 @@ pub fn while_attached(error: RingError) -> anyhow::Error {
 }
 
 /// Prints to standard error; nobody can be told if that fails.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

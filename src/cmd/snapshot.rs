@@ -58,8 +58,9 @@ pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
 /// Reads the frame in place; it cannot change while it is held.
 fn encode(frame: &Frame, percent: u8) -> Result<Vec<u8>, MediaError> {
     let descriptor = frame.descriptor();
-    let planes: Vec<(&[u8], usize)> =
-        (0..frame.planes()).map(|n| (frame.plane(n), frame.plane_stride(n) as usize)).collect();
+    let planes: Vec<(&[u8], usize)> = (0..frame.planes())
+        .map(|n| (frame.plane(n), frame.plane_stride(n) as usize))
+        .collect();
     let image = jpeg::Image {
         format: descriptor.pixel_format,
         width: descriptor.width,

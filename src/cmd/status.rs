@@ -78,7 +78,8 @@ fn columns() -> Option<usize> {
 /// One row for each camera, and a line with the reason under those that need one.
 fn table(status: &Value, columns: Option<usize>) -> String {
     const HEADINGS: [&str; 12] = [
-        "CAMERA", "STATE", "CODEC", "SIZE", "FPS", "AGE", "LATENCY", "CPU", "MEMORY", "SUBS", "DROPPED", "LOST",
+        "CAMERA", "STATE", "CODEC", "SIZE", "FPS", "AGE", "LATENCY", "CPU", "MEMORY", "SUBS",
+        "DROPPED", "LOST",
     ];
     let cameras: &[Value] = status["cameras"].as_array().map_or(&[], Vec::as_slice);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
@@ -109,12 +110,20 @@ fn table(status: &Value, columns: Option<usize>) -> String {
         }
     }
     let most = columns.unwrap_or(usize::MAX);
-    lines.iter().map(|line| line.chars().take(most).collect::<String>() + "\n").collect()
+    lines
+        .iter()
+        .map(|line| line.chars().take(most).collect::<String>() + "\n")
+        .collect()
 }
 
 fn heading(status: &Value, cameras: &[Value]) -> String {
-    let streaming = cameras.iter().filter(|camera| camera["state"] == "streaming").count();
-    let up = status["uptime_ms"].as_u64().map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
+    let streaming = cameras
+        .iter()
+        .filter(|camera| camera["state"] == "streaming")
+        .count();
+    let up = status["uptime_ms"]
+        .as_u64()
+        .map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
     format!(
         "{}: {streaming} of {} streaming, up {up}, {} promised to rings",
         text(&status["site"]),
@@ -124,9 +133,9 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
 }
 
 fn row(camera: &Value) -> [String; 12] {
-    let dropped: u64 = camera["frames_dropped"]
-        .as_object()
-        .map_or(0, |reasons| reasons.values().filter_map(Value::as_u64).sum());
+    let dropped: u64 = camera["frames_dropped"].as_object().map_or(0, |reasons| {
+        reasons.values().filter_map(Value::as_u64).sum()
+    });
     let size = match (camera["width"].as_u64(), camera["height"].as_u64()) {
         (Some(width), Some(height)) => format!("{width}x{height}"),
         _ => "-".to_owned(),
@@ -137,7 +146,9 @@ fn row(camera: &Value) -> [String; 12] {
         text(&camera["codec"]),
         size,
         number(&camera["fps_published"], 1, ""),
-        camera["last_frame_age_ms"].as_u64().map_or_else(|| "-".to_owned(), age),
+        camera["last_frame_age_ms"]
+            .as_u64()
+            .map_or_else(|| "-".to_owned(), age),
         match camera["latency_p50_ms"].as_f64() {
             Some(p50) => format!("{p50:.1}/{}", number(&camera["latency_p99_ms"], 1, "ms")),
             None => "-".to_owned(),
@@ -152,7 +163,9 @@ fn row(camera: &Value) -> [String; 12] {
 
 /// Why a camera is not streaming.
 fn reason(camera: &Value) -> Option<String> {
-    let reason = camera["reason"].as_str().filter(|reason| !reason.is_empty())?;
+    let reason = camera["reason"]
+        .as_str()
+        .filter(|reason| !reason.is_empty())?;
     (camera["state"] != "streaming").then(|| plain(reason))
 }
 
@@ -162,19 +175,30 @@ fn text(value: &Value) -> String {
 
 /// Without control characters: parts of it may come from a camera.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn number(value: &Value, decimals: usize, unit: &str) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.decimals$}{unit}"))
+    value
+        .as_f64()
+        .map_or_else(|| "-".to_owned(), |n| format!("{n:.decimals$}{unit}"))
 }
 
 fn bytes(value: &Value) -> String {
-    value.as_u64().map_or_else(|| "-".to_owned(), |n| bytesize::ByteSize(n).display().iec_short().to_string())
+    value.as_u64().map_or_else(
+        || "-".to_owned(),
+        |n| bytesize::ByteSize(n).display().iec_short().to_string(),
+    )
 }
 
 fn age(ms: u64) -> String {
-    if ms < 10_000 { format!("{ms}ms") } else { duration(ms / 1000) }
+    if ms < 10_000 {
+        format!("{ms}ms")
+    } else {
+        duration(ms / 1000)
+    }
 }
 
 fn duration(seconds: u64) -> String {
@@ -211,7 +235,11 @@ yard        backoff    -      -            -     -          -     -       -     
   └ connection [2J refused
 ";
         assert_eq!(table(&status, None), expected);
-        assert!(table(&status, Some(20)).lines().all(|line| line.chars().count() <= 20));
+        assert!(
+            table(&status, Some(20))
+                .lines()
+                .all(|line| line.chars().count() <= 20)
+        );
     }
 
     #[test]

@@ -214,7 +214,7 @@ pub enum ConfigError {
         line: usize,
     },
     /// The file was read, and is wrong.
-    Invalid(Report),
+    Invalid(Box<Report>),
 }
 
 impl ConfigError {
@@ -296,7 +296,7 @@ pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = written.to_ascii_lowercase().replace('-', "_");
     let allowed = match lower.chars().count() {
         0..=2 => 0,
-        3..=5 => 1,
+        3..=4 => 1,
         _ => 2,
     };
     let part =

@@ -125,7 +125,9 @@ pub fn socket_of(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
         }
         problems.append(&mut resolver.problems);
     }
-    Err(ConfigError::Invalid(Report::new(&path, &text, problems)))
+    Err(ConfigError::Invalid(Box::new(Report::new(
+        &path, &text, problems,
+    ))))
 }
 
 fn open(path: Option<&Path>) -> Result<(PathBuf, File), ConfigError> {
@@ -179,7 +181,7 @@ fn parse_checked(
     environment: &Environment,
     others_may_read: bool,
 ) -> Result<(Site, Warnings), ConfigError> {
-    let invalid = |problems| ConfigError::Invalid(Report::new(path, text, problems));
+    let invalid = |problems| ConfigError::Invalid(Box::new(Report::new(path, text, problems)));
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(invalid(syntax(text, &errors)));

@@ -20,9 +20,9 @@ pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0s".to_owned(),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-        _ if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         _ => format!("{millis}ms"),
     }
 }
@@ -81,10 +81,13 @@ pub fn name_fault(name: &str) -> Option<String> {
     None
 }
 
+/// Looks up an environment variable.
+pub type Variables = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// Where values outside of the file come from: given, so that tests need not touch the process.
 pub struct Environment {
     /// An environment variable.
-    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub variable: Variables,
     /// `$CREDENTIALS_DIRECTORY`, which systemd sets for a service that has credentials.
     pub credentials: Option<PathBuf>,
     /// The cores that this process may use, ascending. Empty: not known, all are accepted.
@@ -175,8 +178,8 @@ pub fn expand(text: &str, environment: &Environment) -> Result<String, Reference
     substitute(text, environment, |_, value| value)
 }
 
-/// As [`expand`], for a URL: what stands before the `@` is percent-encoded, so that a password
-/// with an `@` or `/` in it is still a password.
+/// As [`expand`], for a URL: what stands before the `@` or behind a `?` is percent-encoded, so that
+/// a password with an `@` or `/` in it is still a password. Host and path are taken as they are.
 pub fn expand_url(text: &str, environment: &Environment) -> Result<String, ReferenceFault> {
     let authority = text.find("://").map_or(0, |i| i + 3);
     let end = text[authority..]
@@ -185,8 +188,9 @@ pub fn expand_url(text: &str, environment: &Environment) -> Result<String, Refer
     let user_info = text[authority..end]
         .rfind('@')
         .map_or(0..0, |i| authority..authority + i);
+    let query = text.find('?');
     substitute(text, environment, |at, value| {
-        if user_info.contains(&at) {
+        if user_info.contains(&at) || query.is_some_and(|query| at > query) {
             percent_encode(&value)
         } else {
             value

@@ -88,9 +88,12 @@ fn a_state_is_never_seen_half_written() {
         .map(|_| {
             let (health, stop) = (health.clone(), stop.clone());
             std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
+                loop {
                     health.set_state(State::Streaming, &"a".repeat(250));
                     health.set_state(State::Stalled, &"b".repeat(100));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
                 }
             })
         })

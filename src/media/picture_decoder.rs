@@ -133,11 +133,10 @@ impl PictureDecoder {
         let Some(mut picture) = decoder.receive()? else {
             return Ok(None);
         };
-        if picture.interlaced() && decoder.direct() {
-            // Our reading of the parameter set and libavcodec's differ.
-            tracing::warn!(
+        if suspect(&picture, decoder) {
+            tracing::debug!(
                 codec = self.options.codec.name(),
-                "interlaced picture in a progressive stream: copying from now on"
+                "picture marked as interlaced in a progressive stream: copying from now on"
             );
             decoder.stop_direct();
             self.distrusted = true;
@@ -210,10 +209,20 @@ impl PictureDecoder {
     /// Closes the decoder and keeps what it still had to output.
     fn close(&mut self) {
         if let Some(mut decoder) = self.decoder.take() {
-            decoder.finish();
+            // The last unit may not have been decoded yet: only then does it take the end.
+            drain(&mut decoder, &mut self.left, self.distrusted);
+            if let Err(error) = decoder.finish() {
+                tracing::debug!(%error, "cannot end the decoder: its delayed pictures are lost");
+            }
             drain(&mut decoder, &mut self.left, self.distrusted);
         }
     }
+}
+
+/// Whether our reading of the parameter set and libavcodec's may differ. Fields of H.265 are pictures
+/// of their own, and are drawn once.
+fn suspect(picture: &Picture, decoder: &Decoder) -> bool {
+    picture.interlaced() && decoder.direct() && decoder.codec() != Codec::H265
 }
 
 /// Takes out what is there. What cannot be decoded is left out.
@@ -221,7 +230,7 @@ fn drain(decoder: &mut Decoder, into: &mut VecDeque<Picture>, copy: bool) {
     for _ in 0..MAX_DRAINED {
         match decoder.receive() {
             Ok(Some(mut picture)) => {
-                if copy || (picture.interlaced() && decoder.direct()) {
+                if copy || suspect(&picture, decoder) {
                     picture.require_copy();
                 }
                 into.push_back(picture);

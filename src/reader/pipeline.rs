@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::config::{Decode, DecodeMode};
 use crate::control::ToSupervisor;
 use crate::health::Health;
+use crate::media::parameters::StreamParameters;
 use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
 use crate::reader::ReportSender;
 use crate::reader::publish::{Publisher, UnitMeta};
@@ -251,11 +252,12 @@ impl Pipeline {
             self.health
                 .last_decoded_ns
                 .store(clock::monotonic_ns(), Relaxed);
-            if let Some(parameters) = decoder.parameters() {
-                let wanted = decoder.wanted_slot_bytes();
-                self.publisher
-                    .decoder_needs(parameters.decoder_pictures(), wanted);
-            }
+            // JPEG has no parameter sets, and no references.
+            let refs = decoder
+                .parameters()
+                .map_or(2, StreamParameters::decoder_pictures);
+            self.publisher
+                .decoder_needs(refs, decoder.wanted_slot_bytes());
             let unit = picture.opaque();
             if let Some(meta) = self
                 .in_flight

@@ -347,6 +347,7 @@ impl Connection {
         let (admitted, message) =
             admitted.map_err(|(code, text)| explain(&camera, name, code, text))?;
         self.attachments.insert(id, camera.clone());
+        self.supervisor.status_is_stale();
         if !camera.tell(message) {
             // No reader: the next one will be told before it begins.
             camera.rings.borrow_mut().known(id);
@@ -440,6 +441,7 @@ impl Connection {
         // Only its own: numbers can be guessed.
         if let Some(camera) = self.attachments.remove(&id) {
             camera.detach(id);
+            self.supervisor.status_is_stale();
         }
     }
 
@@ -487,6 +489,7 @@ impl Drop for Connection {
             camera.detach(id);
         }
         forget(&self.supervisor.clients, self.peer.uid);
+        self.supervisor.status_is_stale();
     }
 }
 

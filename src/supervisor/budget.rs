@@ -50,7 +50,8 @@ impl Ledger {
         let mut limits = vec![(
             self.camera_limit.saturating_sub(self.camera),
             format!(
-                "the camera has {} of its {} bytes in use (memory_per_camera)",
+                "the camera has {} of its {} bytes in use ([limits] memory_per_camera, or \
+                 its own memory)",
                 self.camera, self.camera_limit
             ),
         )];

@@ -96,6 +96,7 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
         let reason = format!("{said}; next try in {:.1} s", pause.as_secs_f64());
         tracing::warn!(camera = %camera.stream.id, "{reason}");
         camera.life.borrow_mut().set_state(state, reason);
+        supervisor.status_is_stale();
     }
 }
 

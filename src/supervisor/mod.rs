@@ -309,6 +309,11 @@ impl Supervisor {
         }
     }
 
+    /// Something has changed that whoever brought it about expects to see.
+    fn status_is_stale(&self) {
+        *self.status.borrow_mut() = None;
+    }
+
     fn next_attachment(&self) -> u64 {
         self.last_attachment.set(self.last_attachment.get() + 1);
         self.last_attachment.get()

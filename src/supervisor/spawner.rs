@@ -72,7 +72,7 @@ fn serve(roles: Roles) -> io::Result<()> {
     let supervisor = std::env::args_os()
         .nth(2)
         .and_then(|pid| pid.to_str()?.parse().ok())
-        .and_then(Pid::from_raw)
+        .and_then(sys::process::pid)
         .ok_or_else(|| internal("no supervisor's pid in the second argument"))?;
     sys::process::die_with_parent(supervisor)?;
     let control = ControlSocket::from_fd(sys::take_stdin()?)

@@ -20,7 +20,7 @@ use super::policy;
 use super::reaper::{Reaper, Watched};
 use super::spawner::{self, ForkRequest, SpawnerReply};
 use crate::control::{AsyncControl, ControlSocket, Received};
-use crate::sys::process::Exit;
+use crate::sys::process::{self, Exit};
 
 /// What children get of the environment. Everything else stays out: `${ENV}` secrets of the
 /// configuration, `NOTIFY_SOCKET` and `WATCHDOG_*`, `CREDENTIALS_DIRECTORY`.
@@ -158,7 +158,7 @@ impl Template {
                 SpawnerReply::Ready => return Err(ForkError::Lost("ready twice".into())),
             },
         };
-        let pid = Pid::from_raw(pid).filter(|pid| pid.as_raw_pid() > 1);
+        let pid = process::pid(pid);
         let pid = pid.ok_or_else(|| ForkError::Lost("a pid that is none".into()))?;
         // Still under the lock, so that `sweep` cannot have reaped it.
         let watched = self.reaper.watch(pid);

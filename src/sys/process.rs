@@ -184,7 +184,7 @@ pub fn reap_unknown(known: impl Fn(Pid) -> bool) -> usize {
             Err(_) => None,
         };
         // A known one in front: its own watcher takes it, and the next round sees those behind.
-        let unknown = found.filter(|pid| Pid::from_raw(pid.as_raw()).is_some_and(|p| !known(p)));
+        let unknown = found.filter(|p| pid(p.as_raw()).is_some_and(|p| !known(p)));
         let Some(pid) = unknown else {
             return reaped;
         };
@@ -195,14 +195,18 @@ pub fn reap_unknown(known: impl Fn(Pid) -> bool) -> usize {
     }
 }
 
-/// Whether a process with this number exists (a zombie does).
-pub fn exists(pid: i32) -> bool {
-    match Pid::from_raw(pid) {
-        Some(pid) if pid.as_raw_pid() > 0 => {
-            rustix::process::test_kill_process(pid) != Err(Errno::SRCH)
-        }
-        _ => false,
+/// A number as a pid, if it can be one.
+pub fn pid(number: i32) -> Option<Pid> {
+    if number > 0 {
+        Pid::from_raw(number)
+    } else {
+        None
     }
+}
+
+/// Whether a process with this number exists (a zombie does).
+pub fn exists(number: i32) -> bool {
+    pid(number).is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// The numbers of `/proc/<pid>/stat` from the third field on: the second is the program's name in
@@ -216,4 +220,61 @@ pub(super) fn stat_fields(stat: &str) -> Option<Vec<&str>> {
 pub fn state_letter(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
     stat_fields(&stat)?.first()?.chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    /// Waits as a test may.
+    fn reap(pidfd: &OwnedFd) -> Exit {
+        use rustix::event::{PollFd, PollFlags, poll};
+        poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None).unwrap();
+        try_reap(pidfd.as_fd()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_child_is_watched_killed_and_reaped_by_its_pidfd() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let pidfd = open_pidfd(pid).unwrap();
+        assert_eq!(try_reap(pidfd.as_fd()).unwrap(), None);
+        assert!(exists(pid.as_raw_pid()) && state_letter(pid).is_some());
+        kill(pidfd.as_fd());
+        let exit = reap(&pidfd);
+        assert_eq!(exit, Exit::Signal(9));
+        assert_eq!(exit.to_string(), "killed by SIGKILL");
+        assert!(try_reap(pidfd.as_fd()).is_err(), "only once");
+        kill(pidfd.as_fd());
+    }
+
+    #[test]
+    fn an_exit_code_is_told() {
+        let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let pidfd = open_pidfd(Pid::from_child(&child)).unwrap();
+        let exit = reap(&pidfd);
+        assert_eq!((exit, &*exit.to_string()), (Exit::Code(7), "exit code 7"));
+    }
+
+    #[test]
+    fn nobody_is_no_process() {
+        for pid in [0, -1, i32::MIN, i32::MAX] {
+            assert!(!exists(pid));
+        }
+    }
+
+    #[test]
+    fn a_parent_that_is_another_is_noticed() {
+        let own = rustix::process::getpid();
+        assert!(die_with_parent(own).is_err());
+    }
+
+    #[test]
+    fn the_program_name_may_hold_anything() {
+        let fields = stat_fields("12 (a) R (b) S 1 2").unwrap();
+        assert_eq!(fields, ["S", "1", "2"]);
+        assert_eq!(stat_fields("12 a S"), None);
+    }
 }

@@ -168,7 +168,7 @@ pub fn fork_detached<T: Copy + 'static>(child: ForkedChild<'_, T>) -> io::Result
             told.map_err(|_| io::Error::other("the second fork failed: no process to be had"))?;
             // Written or not: at end of file the child looks who its parent is, too.
             let _ = fs::File::from(go_write).write_all(&[1]);
-            Pid::from_raw(i32::from_ne_bytes(pid)).ok_or_else(|| io::Error::other("pid 0"))
+            process::pid(i32::from_ne_bytes(pid)).ok_or_else(|| io::Error::other("pid 0"))
         }
         None => {
             match fork() {
@@ -203,7 +203,7 @@ fn fork() -> io::Result<Option<Pid>> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
-        pid => Ok(Pid::from_raw(pid)),
+        pid => Ok(process::pid(pid)),
     }
 }
 
@@ -268,5 +268,24 @@ fn reset_signals() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_not_forked() {
+        // Any test has: the harness's own thread waits beside it.
+        let error = std::thread::spawn(fork).join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("fork refused"), "{error}");
+    }
+
+    #[test]
+    fn the_title_area_begins_with_the_program() {
+        let area = TitleArea::find().unwrap();
+        let arguments = fs::read("/proc/self/cmdline").unwrap();
+        assert_eq!(area.len, arguments.len());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use camring::media::{
     Codec, MediaError, Picture, PictureDecoder, PictureDecoderOptions, PictureSlots, PixelFormat,
+    Skip,
 };
 
 use crate::area::{Area, visible};
@@ -107,8 +108,11 @@ fn compare(clip: &Clip, reference: &[u8], expected: PixelFormat, size: (u32, u32
     assert_eq!(area.lent(), 0);
 }
 
-/// Encodes, decodes and compares each of `(name, codec, size, encoder arguments, pix_fmt, ours)`.
-fn check(cases: &[(&str, Codec, (u32, u32), &str, &str, PixelFormat)]) {
+/// Name, codec, size, encoder arguments, FFmpeg's name of the pixel format, ours.
+type Case<'a> = (&'a str, Codec, (u32, u32), &'a str, &'a str, PixelFormat);
+
+/// Encodes, decodes and compares each of them.
+fn check(cases: &[Case<'_>]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, codec, size, arguments, pixel_format, expected) in cases {
         let source = format!("testsrc=size={}x{}:rate=10:duration=0.8", size.0, size.1);
@@ -368,4 +372,56 @@ fn wanted_bytes_are_what_a_slot_needs() {
     let owner = picture.slot_owner().expect("in a slot");
     assert_eq!(owner.id(), large.id());
     assert_eq!(decoder.wanted_slot_bytes(), None);
+}
+
+#[test]
+fn skipping_and_jumping() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = "testsrc2=size=320x240:rate=10:duration=3";
+    let arguments = "-c:v libx264 -preset veryfast -x264-params aud=1:keyint=10:bframes=2:b-adapt=0 -pix_fmt yuv420p";
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let clip = clips::make(folder.path(), "skip", Codec::H264, source, &arguments);
+    let infos: Vec<_> = clip
+        .units
+        .iter()
+        .map(|unit| camring::media::parameters::scan(Codec::H264, unit))
+        .collect();
+    let count = |skip| {
+        let mut decoder = decoder(&clip, 1, None);
+        decoder.set_skip(skip);
+        let mut pictures = Vec::new();
+        decode(&clip, &mut decoder, |picture| {
+            pictures.push((picture.opaque(), picture.key()))
+        });
+        pictures
+    };
+    assert_eq!(count(Skip::None).len(), 30);
+    let keys: Vec<_> = (0..30)
+        .filter(|i| infos[*i].key)
+        .map(|i| (i as u64, true))
+        .collect();
+    assert_eq!(keys.len(), 3);
+    assert_eq!(count(Skip::NonKey), keys);
+    let referenced = infos.iter().filter(|info| !info.disposable).count();
+    assert!(referenced < 30);
+    assert_eq!(count(Skip::NonReference).len(), referenced);
+
+    // In the middle of a group nothing can be decoded yet; a jump drops what waits for output.
+    let mut decoder = decoder(&clip, 1, None);
+    let early = decoder.submit(&clip.units[5], 0, 5).expect("not an error");
+    assert!(!early.accepted && !early.opened);
+    for unit in &clip.units[..5] {
+        decoder.submit(unit, 0, 1).expect("a clean clip");
+    }
+    decoder.flush();
+    for unit in &clip.units[10..20] {
+        decoder.submit(unit, 0, 2).expect("a clean clip");
+    }
+    decoder.finish();
+    let mut after = 0;
+    while let Some(picture) = decoder.next_picture().expect("a clean clip") {
+        assert_eq!(picture.opaque(), 2);
+        after += 1;
+    }
+    assert_eq!(after, 10);
 }

@@ -77,6 +77,35 @@ fn a_picture_outlives_its_decoder_and_may_end_on_another_thread() {
 }
 
 #[test]
+fn pictures_are_copied_and_dropped_on_another_thread_while_decoding_goes_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clip = clip(folder.path());
+    let copy = |picture: &Picture| {
+        let mut bytes = vec![0; picture.copied_len().expect("a size")];
+        picture.copy_into(&mut bytes).expect("room for it");
+        bytes
+    };
+    let area = Area::new(1 << 20);
+    let mut decoder = open(area.clone());
+    let expected: Vec<Vec<u8>> = first_pictures(&mut decoder, &clip, clip.units.len())
+        .iter()
+        .map(copy)
+        .collect();
+    decoder.flush();
+    let (to_other, pictures) = std::sync::mpsc::channel::<Picture>();
+    let other = std::thread::spawn(move || pictures.iter().map(|p| copy(&p)).collect::<Vec<_>>());
+    for unit in &clip.units {
+        decoder.send(unit, 0, 0).expect("a clean clip");
+        while let Some(picture) = decoder.receive().expect("a clean clip") {
+            to_other.send(picture).expect("it listens");
+        }
+    }
+    drop((to_other, decoder));
+    assert!(other.join().expect("no panic") == expected);
+    assert_eq!(area.lent(), 0);
+}
+
+#[test]
 fn without_a_free_slot_decoding_goes_on_in_private_memory() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let clip = clip(folder.path());

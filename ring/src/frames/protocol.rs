@@ -153,6 +153,9 @@ pub(crate) enum Phase {
     Retired,
 }
 
+/// Numbers that a ring must have left when it is taken over: more than it can use.
+const ROOM: u64 = 1 << 48;
+
 /// Memory that no writer following the protocol can have left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Impossible {
@@ -194,7 +197,7 @@ impl Slots {
         // number, are not shown to anybody.
         let head = Entry::unpack(words.head().load(Ordering::Acquire)).map_or(0, |e| e.sequence);
         let highest = found.last().map_or(0, |(sequence, _)| *sequence).max(head);
-        if highest >= MAX_SEQUENCE {
+        if highest >= MAX_SEQUENCE - ROOM {
             return Err(Impossible { sequence: highest });
         }
         let mut phase = vec![Phase::Retired; slots];

@@ -355,10 +355,6 @@ impl Subscription {
     }
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack, once; a box would cost more"
-)]
 enum Look {
     Frame(Frame),
     Gone,

@@ -330,7 +330,7 @@ unsafe fn lend(
         slots,
         buffer: Some(buffer),
     };
-    if len < layout.total || start.as_ptr() as usize % ALIGNMENT != 0 {
+    if len < layout.total || !(start.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
         return Ok(false); // and `loan` returns it
     }
     lender.shared.lent().push(Lent {

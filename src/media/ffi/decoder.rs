@@ -156,12 +156,15 @@ impl Decoder {
     }
 
     /// Ends the stream: what is still waiting for output can be received, then nothing can be sent
-    /// before [`flush`](Self::flush).
-    pub fn finish(&mut self) {
+    /// before [`flush`](Self::flush). [`MediaError::Full`]: take pictures out first.
+    pub fn finish(&mut self) -> Result<(), MediaError> {
         let _drawing = self.lender.shared.draw();
-        // SAFETY: an open context; a null packet is the end of the stream. It cannot fail but by being
-        // sent twice, which is harmless.
-        unsafe { av::avcodec_send_packet(self.context.as_ptr(), std::ptr::null()) };
+        // SAFETY: an open context that only this thread uses (&mut self); a null packet is the end of
+        // the stream.
+        match unsafe { av::avcodec_send_packet(self.context.as_ptr(), std::ptr::null()) } {
+            0 | av::AVERROR_EOF => Ok(()), // EOF: sent before
+            code => Err(decode_error(self.codec, code)),
+        }
     }
 
     /// The next picture in output order; `None`: more units are needed (or none will come, after

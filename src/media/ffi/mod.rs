@@ -40,25 +40,24 @@ use super::{Codec, MediaError};
 pub fn warm_up() {
     log::install();
     for codec in [Codec::H264, Codec::H265, Codec::Mjpeg] {
-        let options = DecoderOptions {
-            codec,
-            threads: 1,
-            direct: false,
-            slots: None,
-            max_pixels: 1 << 20,
-        };
-        match Decoder::open(options) {
-            Ok(mut decoder) => warm_decoder(codec, &mut decoder),
-            Err(error) => tracing::error!(%error, "cannot warm up the decoder"),
+        if let Err(error) = warm_decoder(codec) {
+            tracing::error!(codec = codec.name(), %error, "cannot warm up the decoder");
         }
     }
 }
 
-/// An encoded picture of our own goes through the MJPEG encoder, swscale and the decoder.
-fn warm_decoder(codec: Codec, decoder: &mut Decoder) {
+fn warm_decoder(codec: Codec) -> Result<(), MediaError> {
+    let mut decoder = Decoder::open(DecoderOptions {
+        codec,
+        threads: 1,
+        direct: false,
+        slots: None,
+        max_pixels: 1 << 20,
+    })?;
     if codec != Codec::Mjpeg {
-        return;
+        return Ok(());
     }
+    // An encoded picture of our own goes through swscale, the MJPEG encoder and the decoder.
     let gray = [128u8; 64 * 64];
     let image = super::jpeg::Image {
         format: super::PixelFormat::Gray8,
@@ -68,12 +67,18 @@ fn warm_decoder(codec: Codec, decoder: &mut Decoder) {
         matrix: 2,
         planes: &[(&gray, 64)],
     };
-    let outcome = super::jpeg::encode(&image, super::jpeg::Quality::default())
-        .and_then(|bytes| decoder.send(&bytes, 0, 0))
-        .and_then(|()| decoder.receive());
-    if let Err(error) = outcome {
-        tracing::error!(%error, "cannot warm up JPEG");
+    let bytes = super::jpeg::encode(&image, super::jpeg::Quality::default())?;
+    decoder.send(&bytes, 0, 0)?;
+    decoder.receive().map(drop)
+}
+
+#[cfg(test)]
+#[test]
+fn every_decoder_can_be_warmed_up() {
+    for codec in [Codec::H264, Codec::H265, Codec::Mjpeg] {
+        assert_eq!(warm_decoder(codec), Ok(()), "{codec}");
     }
+    warm_up();
 }
 
 /// Text of an FFmpeg error code.

@@ -195,11 +195,11 @@ impl PictureSlots for RingSlots {
             let (address, len) = writer.payload(slot);
             Some((slot, address, len))
         })?;
+        let keep = Arc::clone(&self.0);
         // SAFETY: `len` bytes from `address` are the payload of a slot that was free and is now
         // reserved: the writer gives it out again only after `release`, which takes this value. It
         // stays mapped because `Inner` is kept. In this process the payload is reached in no other
         // way: `with` is private, and only `publish_copy` uses it, on slots it has reserved itself.
-        let keep = Arc::clone(&self.0);
         Some(unsafe { SlotBuffer::new(slot.0, address, len, keep) })
     }
 
