@@ -223,14 +223,14 @@ fn the_plan_compares_with_what_the_machine_has() {
             bytes: 40 << 20,
             source: "cgroup /x".into(),
         }),
-        descriptors: (Some(100), Some(200)),
+        descriptors: (Some(50), Some(100)),
     };
     let text = Plan::new(&loaded, &small).to_text();
     for part in [
         "if all cameras are 1920x1080, [limits] memory_total is 100 MiB",
         "[limits] memory_total is 100 MiB, the machine has 50 MiB",
         "and 40 MiB is to be had (cgroup /x)",
-        "open files, the limit here is 100: `ulimit -n 256`",
+        "open files, the limit here is 100: `LimitNOFILE=256`",
         "cores        2,5",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");

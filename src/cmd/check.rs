@@ -263,13 +263,14 @@ impl Plan {
             ));
         }
         let files = &self.descriptors;
-        if let Some(soft) = files.soft_limit
-            && files.needed > soft
+        // The soft limit is raised at the start.
+        if let Some(hard) = files.hard_limit
+            && files.needed > hard
         {
             let enough = files.needed.next_power_of_two();
             doubts.push(format!(
-                "camring may need {} open files, the limit here is {soft}: `ulimit -n {enough}` in \
-                 this shell, or `LimitNOFILE={enough}` in the unit",
+                "camring may need {} open files, the limit here is {hard}: `LimitNOFILE={enough}` in \
+                 the unit, or `ulimit -Hn {enough}` as root in this shell",
                 files.needed,
             ));
         }
@@ -319,8 +320,8 @@ impl Plan {
             "\nprocesses    {} of at most {}\nopen files   up to {}",
             self.processes.needed, self.processes.limit, self.descriptors.needed,
         );
-        if let Some(soft) = self.descriptors.soft_limit {
-            let _ = write!(out, " of at most {soft}");
+        if let Some(hard) = self.descriptors.hard_limit {
+            let _ = write!(out, " of at most {hard}");
         }
         let _ = writeln!(
             out,

@@ -296,7 +296,7 @@ pub struct Decode {
 }
 
 impl Decode {
-    /// One thread decodes a 4K camera in real time, and more only add overhead.
+    /// More only help a camera that is too much for one core, and add overhead to all others.
     pub const DEFAULT_THREADS: u32 = 1;
     /// The most slice threads from which libavcodec gains anything.
     pub const MAX_THREADS: u32 = 16;

@@ -240,10 +240,10 @@ impl Resolve for AskSupervisor {
         self.report.send(ToSupervisor::Resolve {
             host: host.to_owned(),
         });
-        answers
-            .recv()
-            .await
+        let found = answers.recv().await;
+        found
             .unwrap_or_else(|| Err("the supervisor is gone".to_owned()))
+            .map_err(|error| format!("{host}: {error}"))
     }
 }
 

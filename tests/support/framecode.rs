@@ -139,6 +139,11 @@ impl Witness {
         }
     }
 
+    /// How many pictures the clip has before it repeats.
+    pub fn pictures(&self) -> u16 {
+        self.pictures
+    }
+
     /// How far this picture is from the one seen before: 1 is the next one, 0 the same again, more means
     /// that pictures were lost (modulo the clip). 1 for the first. Panics when it is of another camera.
     pub fn step(&mut self, code: Code) -> u16 {

@@ -7,6 +7,10 @@
 //! nothing in the protocols is there without need. Preemptions are bounded, so that all of it
 //! takes about a minute. `Arc` is std's: reference counts are not what is modelled, and loom's
 //! cannot be dropped while it unwinds from a deadlock.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "loom's threads are coroutines of one thread"
+)]
 
 mod bell;
 mod frames;

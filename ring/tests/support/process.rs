@@ -88,8 +88,11 @@ pub fn say(line: &str) {
     println!("@@{line}");
 }
 
+/// What a child does.
+pub type Role = fn(&Path);
+
 /// In the `child` test: does nothing, unless this process was started in a role.
-pub fn play(roles: &[(&str, fn(&Path))]) {
+pub fn play(roles: &[(&str, Role)]) {
     let Ok(role) = std::env::var(ROLE) else {
         return;
     };
