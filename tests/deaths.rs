@@ -26,7 +26,7 @@ fn kills() -> u32 {
     std::env::var("CAMRING_TORTURE")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(25)
+        .unwrap_or(100)
 }
 
 /// A small generator: the moments of the kills differ from run to run, and the seed is printed.

@@ -26,7 +26,7 @@ pub fn run(_args: RunArgs, global: &Global) -> anyhow::Result<()> {
     Ok(supervisor::run(site, &options)?)
 }
 
-/// The process that forks readers; see [`spawner`]. Returns its exit code.
+/// The process that forks readers; see [`crate::supervisor::spawner`]. Returns its exit code.
 pub fn spawner() -> i32 {
     spawner::main(Roles {
         warm_up: media::warm_up,

@@ -4,7 +4,7 @@
 //! it does not like: whoever edits a file wants to hear everything that is wrong with it. Says
 //! nothing about meaning; that is `resolve.rs`.
 //!
-//! Every table is declared once, in [`table!`]: that declaration is the struct, the reader, the
+//! Every table is declared once, in `table!`: that declaration is the struct, the reader, the
 //! list of allowed keys in messages, and what the tests hold `config.toml` and the reference
 //! against.
 
