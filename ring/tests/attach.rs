@@ -372,7 +372,7 @@ fn a_restarted_writer_is_said() {
     broker.restart("yard", &writer);
     assert_eq!(yard.generation(), 2);
     put(&writer);
-    let mut old = yard.next().unwrap().unwrap();
+    let old = yard.next().unwrap().unwrap();
     assert_eq!(
         (old.sequence(), old.generation(), old.change()),
         (2, 1, None)
