@@ -125,7 +125,8 @@ pub enum ToSupervisor {
         first_sequence: u64,
     },
     /// The packet ring cannot be resumed: it is in an impossible state. Answered by
-    /// [`ToReader::PacketRing`] with a new one. (For a frame ring, ask for a new one, too.)
+    /// [`ToReader::PacketRing`] with a new one; a reader may as well exit, the next one gets it.
+    /// (For a frame ring: [`ToSupervisor::NeedFrameRing`].)
     NeedPacketRing,
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {

@@ -209,7 +209,14 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         .iter()
         .map(|s| s.id)
         .collect();
-    let packets = PacketWriter::resume(packets, inheritance.packet_subscribers)?;
+    let packets = match PacketWriter::resume(packets, inheritance.packet_subscribers) {
+        Ok(packets) => packets,
+        Err(error) => {
+            // What another reader left cannot be gone on with: the next one gets a new ring.
+            control.send(&ToSupervisor::NeedPacketRing, &[])?;
+            return Err(error.into());
+        }
+    };
 
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
     let report = ReportSender(report);

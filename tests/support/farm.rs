@@ -261,7 +261,16 @@ impl Farm {
 
     /// Pictures that a camera has sent so far.
     pub fn sent(&self, name: &str) -> u64 {
-        self.command("stats")["cameras"][name]
+        self.counter(name, "sent")
+    }
+
+    /// Sessions that clients have ended in order, by TEARDOWN.
+    pub fn teardowns(&self, name: &str) -> u64 {
+        self.counter(name, "teardowns")
+    }
+
+    fn counter(&self, name: &str, what: &str) -> u64 {
+        self.command("stats")["cameras"][name][what]
             .as_u64()
             .expect("a count")
     }
