@@ -81,10 +81,10 @@ fn quality(percent: u8) -> jpeg::Quality {
 
 /// Writes a file whole or not at all; a device or a pipe is written to, not replaced.
 fn write(path: &Path, data: &[u8]) -> io::Result<()> {
-    match fs::canonicalize(path) {
+    match fs::metadata(path) {
         // Where a symbolic link leads to is replaced, not the link.
-        Ok(place) if place.is_file() => write_whole(&place, data),
-        Ok(place) => OpenOptions::new().write(true).open(place)?.write_all(data),
+        Ok(there) if there.is_file() => write_whole(&fs::canonicalize(path)?, data),
+        Ok(_) => OpenOptions::new().write(true).open(path)?.write_all(data),
         Err(_) => write_whole(path, data),
     }
 }
