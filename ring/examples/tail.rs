@@ -1,35 +1,67 @@
-//! Every frame of a camera, in order, and why there are gaps.
-//!
-//! `cargo run -p camring-ring --example tail -- front-door`
+//! Prints every frame of a camera, one line each, or every access unit with `--packets`:
+//! `cargo run --example tail -- front-door`.
 
 use std::time::Duration;
 
-use camring_ring::{AttachOptions, Client, default_socket_path};
+use camring_ring::{AttachOptions, Client, UnitFlags, default_socket_path};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = std::env::args().nth(1).ok_or("usage: tail CAMERA")?;
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let packets = arguments.iter().any(|a| a == "--packets");
+    arguments.retain(|a| a != "--packets");
+    let [name] = &arguments[..] else {
+        return Err("usage: tail [--packets] CAMERA".into());
+    };
     let client = Client::connect(&default_socket_path())?;
-    if let Some(warning) = client.read_only_warning() {
-        eprintln!("{warning}");
+    if packets {
+        units(&client, name)
+    } else {
+        frames(&client, name)
     }
-    let mut camera = client.attach(&name, &AttachOptions::default())?;
+}
+
+fn frames(client: &Client, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mut camera = client.attach(name, &AttachOptions::default())?;
     loop {
         let Some(frame) = camera.next_timeout(Duration::from_secs(5))? else {
-            eprintln!("no frame for 5 s; camring status says why");
+            println!("nothing for 5 s");
             continue;
         };
-        if let Some(change) = frame.change() {
-            eprintln!("{change:?}");
-        }
-        let about = frame.descriptor();
+        let d = frame.descriptor();
+        let change = frame
+            .change()
+            .map(|c| format!(", {c:?}"))
+            .unwrap_or_default();
         println!(
-            "{} pts {} utc {} ns {}x{} missed {}",
+            "{} pts {} {}×{} missed {}{change}",
             frame.sequence(),
-            about.pts,
-            about.capture_time_ns,
-            about.width,
-            about.height,
+            d.pts,
+            d.width,
+            d.height,
             frame.missed()
         );
+    }
+}
+
+fn units(client: &Client, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mut camera = client.attach_packets(name, &AttachOptions::default())?;
+    let mut bytes = Vec::new();
+    // From the newest key frame on, so that a decoder could start here.
+    let mut unit = camera.from_newest_key(&mut bytes)?;
+    loop {
+        if let Some(unit) = unit {
+            let key = if unit.flags.contains(UnitFlags::KEY) {
+                " key"
+            } else {
+                ""
+            };
+            println!(
+                "{} {} {} bytes{key}",
+                unit.sequence,
+                unit.codec,
+                bytes.len()
+            );
+        }
+        unit = camera.next_timeout(&mut bytes, Duration::from_secs(5))?;
     }
 }
