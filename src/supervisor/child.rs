@@ -66,10 +66,13 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
             _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
             () = sleep(pause) => {}
         }
-        if started {
-            camera.life.borrow_mut().restarts += 1;
-        }
-        let said = match Reader::start(&supervisor, &camera).await {
+        // A spawner that does not answer is waited for longer than a shutdown may take.
+        let start = tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
+            start = Reader::start(&supervisor, &camera, started) => start,
+        };
+        let said = match start {
             Ok(reader) => {
                 started = true;
                 let end = reader.live().await;
@@ -78,7 +81,12 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
                     return;
                 }
                 if crashed(end.exit) {
-                    supervisor.template.replace().await;
+                    // Not while another camera waits for it to fork.
+                    tokio::select! {
+                        biased;
+                        _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
+                        () = supervisor.template.replace() => {}
+                    }
                 }
                 pause = backoff.next(end.ran, fastrand::f64());
                 (State::Backoff, describe(&end))
@@ -130,6 +138,7 @@ impl<'a> Reader<'a> {
     async fn start(
         supervisor: &'a Rc<Supervisor>,
         camera: &'a Rc<Camera>,
+        again: bool,
     ) -> Result<Self, StartError> {
         if camera.rings.borrow().current(RingKind::Packets).is_none() {
             let ring = supervisor.make_packet_ring(camera);
@@ -155,6 +164,8 @@ impl<'a> Reader<'a> {
                 }
             }
         };
+        // Counted now that it runs: a try without a process is no restart.
+        camera.life.borrow_mut().restarts += u32::from(again);
         let start = ToReader::Start(Box::new(ReaderStart {
             camera: camera.stream.clone(),
             health_name: watch.name().to_owned(),
@@ -238,7 +249,7 @@ impl<'a> Reader<'a> {
                 message: ToSupervisor::Fault { text },
                 ..
             }))) => {
-                self.last_words = Some(text);
+                self.last_words = Some(printable(&text));
                 return false;
             }
             // It is ending; how, its exit status tells.

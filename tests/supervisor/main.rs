@@ -107,6 +107,10 @@ const TESTS: &[(&str, fn())] = &[
         "shutdown::a_second_signal_is_at_once",
         shutdown::a_second_signal_is_at_once,
     ),
+    (
+        "shutdown::a_spawner_that_hangs_is_not_waited_for",
+        shutdown::a_spawner_that_hangs_is_not_waited_for,
+    ),
 ];
 
 fn main() {
