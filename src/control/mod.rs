@@ -58,6 +58,9 @@ pub enum ToReader {
     FrameRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
+        /// No frame before this number may be published in it: a former reader has used them in
+        /// the ring that this one replaces.
+        next_sequence: u64,
     },
     /// The other answer to [`ToSupervisor::NeedFrameRing`]. Asking again makes sense after a
     /// while: memory may have become free.

@@ -105,6 +105,8 @@ pub fn main(control: ControlSocket) -> i32 {
 #[derive(Debug, Default)]
 struct Inheritance {
     frames: Option<SealedMemory>,
+    /// Of the frame ring.
+    next_sequence: u64,
     packets: Option<SealedMemory>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
@@ -120,8 +122,12 @@ impl Inheritance {
                 return Err(ReaderError::Orphaned);
             };
             match message {
-                ToReader::FrameRing { ring_id } => {
+                ToReader::FrameRing {
+                    ring_id,
+                    next_sequence,
+                } => {
                     frame_ring = Some(ring_id);
+                    all.next_sequence = next_sequence;
                     all.frames = Some(memory(fds)?);
                 }
                 ToReader::PacketRing { .. } => all.packets = Some(memory(fds)?),
@@ -221,6 +227,7 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         units.tell(ToDecoder::Ring {
             memory,
             present: inheritance.frame_subscribers,
+            next_sequence: inheritance.next_sequence,
         });
     }
     let publisher = Publisher::new(camera.decode.max_fps, health.clone(), report.clone());
