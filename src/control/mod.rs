@@ -72,8 +72,8 @@ pub enum ToReader {
         /// A sentence with the limit that said no.
         reason: String,
     },
-    /// Descriptor: the packet ring's memory. Always before [`ToReader::Go`]; later only as the
-    /// answer to [`ToSupervisor::NeedPacketRing`].
+    /// Descriptor: the packet ring's memory. Before [`ToReader::Go`]; one that comes later
+    /// is the successor's.
     PacketRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
@@ -127,8 +127,8 @@ pub enum ToSupervisor {
         /// The sequence number of the first frame in it: after the last of the former ring.
         first_sequence: u64,
     },
-    /// The packet ring cannot be resumed: it is in an impossible state. Answered by
-    /// [`ToReader::PacketRing`] with a new one. (For a frame ring, ask for a new one, too.)
+    /// The packet ring cannot be resumed: it is in an impossible state. Said before the reader
+    /// ends; its successor gets a new one. (Frame ring: ask for a new one, and go on.)
     NeedPacketRing,
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {

@@ -200,12 +200,31 @@ fn subscriber_pages(
 }
 
 fn run(control: ControlSocket) -> Result<(), ReaderError> {
-    let Begun { start, health } = control::begin(&control)?;
+    match prepare(&control) {
+        Ok(Some((network, runtime, span))) => {
+            let _entered = span.enter();
+            runtime.block_on(network.run(control))
+        }
+        Ok(None) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            // If the supervisor is gone, nobody is left to be told.
+            let _ = control.send(&ToSupervisor::Fault { text }, &[]);
+            Err(error)
+        }
+    }
+}
+
+/// Everything up to the first look at the camera. `None`: told to stop already.
+fn prepare(
+    control: &ControlSocket,
+) -> Result<Option<(Network, tokio::runtime::Runtime, tracing::Span)>, ReaderError> {
+    let Begun { start, health } = control::begin(control)?;
     let camera = start.camera;
     let span = tracing::info_span!("reader", camera = camera.id);
-    let _entered = span.enter();
-    let Some(inheritance) = Inheritance::receive(&control)? else {
-        return Ok(());
+    let entered = span.clone().entered();
+    let Some(inheritance) = Inheritance::receive(control)? else {
+        return Ok(None);
     };
     let packets = inheritance
         .packets
@@ -215,7 +234,15 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         .iter()
         .map(|s| s.id)
         .collect();
-    let packets = PacketWriter::resume(packets, inheritance.packet_subscribers)?;
+    let packets = match PacketWriter::resume(packets, inheritance.packet_subscribers) {
+        Ok(packets) => packets,
+        Err(error) => {
+            if matches!(error, RingError::Format(_)) {
+                control.send(&ToSupervisor::NeedPacketRing, &[])?;
+            }
+            return Err(error.into());
+        }
+    };
 
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
     let report = ReportSender(report);
@@ -263,5 +290,6 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         reports,
         decode,
     };
-    runtime.block_on(network.run(control))
+    drop(entered);
+    Ok(Some((network, runtime, span)))
 }

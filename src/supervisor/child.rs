@@ -480,8 +480,13 @@ impl<'a> Reader<'a> {
     /// What it said between the last look at the socket and its end.
     fn hear_last_words(&mut self) {
         while let Ok(Some(Received { message, .. })) = self.control.try_recv::<ToSupervisor>() {
-            if let ToSupervisor::Fault { text } = message {
-                self.last_words = Some(printable(&text));
+            match message {
+                ToSupervisor::Fault { text } => self.last_words = Some(printable(&text)),
+                // Refused, it is asked for again by the next reader.
+                ToSupervisor::NeedPacketRing => {
+                    let _ = self.supervisor.make_packet_ring(self.camera);
+                }
+                _ => {}
             }
         }
     }
