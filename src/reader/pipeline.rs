@@ -116,9 +116,13 @@ impl Pipeline {
                 self.damaged = false;
                 self.discontinuity = true;
             }
-            ToDecoder::Ring { memory, present } => {
+            ToDecoder::Ring {
+                memory,
+                present,
+                next_sequence,
+            } => {
                 let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
-                self.publisher.adopt_ring(memory, present);
+                self.publisher.adopt_ring(memory, present, next_sequence);
                 for id in ids {
                     self.to_supervisor
                         .send(ToSupervisor::SubscriberAdded { id });

@@ -96,18 +96,26 @@ impl Publisher {
     }
 
     /// Takes over a ring: that of this reader's predecessor, a first one, or a larger one.
-    /// Subscribers of a former ring are told that it was replaced.
-    pub fn adopt_ring(&mut self, memory: SealedMemory, present: Vec<SubscriberPages>) {
+    /// Subscribers of a former ring are told that it was replaced. Numbers go on: frames were
+    /// published in the former ring since this one was asked for, by this reader or its
+    /// predecessor, who had come to `next_sequence`.
+    pub fn adopt_ring(
+        &mut self,
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
+        next_sequence: u64,
+    ) {
         self.asked = None;
         let count = present.len();
-        let writer = match FrameWriter::resume(memory, present) {
+        let mut writer = match FrameWriter::resume(memory, present) {
             Ok(writer) => writer,
             Err(error) => {
                 tracing::error!(%error, "the frame ring handed over by the supervisor is unusable");
                 return;
             }
         };
-        self.next_sequence = self.next_sequence.max(writer.next_sequence());
+        writer.go_on_at(self.next_sequence.max(next_sequence));
+        self.next_sequence = writer.next_sequence();
         let former = self.ring.replace(RingSlots::new(writer));
         if let Some(former) = former {
             former.close(CloseReason::Replaced);
