@@ -253,16 +253,17 @@ fn measure(case: &Case, units: &Units, arguments: &Arguments) -> Figures {
     let begin = Instant::now();
     shared.from.store(now_ns(), Relaxed);
     let over = AtomicBool::new(false);
-    let (wall, used, beside) = std::thread::scope(|scope| {
+    let (wall, used, farm_after, beside) = std::thread::scope(|scope| {
         let bursts = scope.spawn(|| Floor::beside(units, &over));
         std::thread::sleep(Duration::from_secs(arguments.seconds));
         shared.to.store(now_ns(), Relaxed);
         let wall = begin.elapsed().as_secs_f64();
         let used = Cpu::of(daemon.pid(), &before.children, &before.readers).since(&cpu_before);
+        let farm_after = farm.command("stats");
         over.store(true, Relaxed);
-        (wall, used, bursts.join().expect("the floor"))
+        (wall, used, farm_after, bursts.join().expect("the floor"))
     });
-    let (farm_after, own_after, busy_after) = (farm.command("stats"), own_cpu(&threads), busy());
+    let (own_after, busy_after) = (own_cpu(&threads), busy());
     std::thread::sleep(DRAIN);
     let after = Processes::of(&daemon);
     let memory = Memory::of(&after.all, &after.readers);
