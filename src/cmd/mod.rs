@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 
 pub mod check;
+pub mod pipe;
+pub mod probe;
 pub mod run;
 pub mod snapshot;
 pub mod status;
@@ -46,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &global),
         Command::Tail(args) => tail::run(args, &global),
         Command::Snapshot(args) => snapshot::run(args, &global),
+        Command::Pipe(args) => pipe::run(args, &global),
+        Command::Probe(args) => probe::run(args, &global),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
