@@ -31,7 +31,7 @@ impl Dice {
         match self.word() % 4 {
             0 => self.word(),
             1 => self.word() % 70,
-            2 => self.word() % 500 << 8 | self.word() % 70,
+            2 => ((self.word() % 500) << 8) | (self.word() % 70),
             _ => [0, u64::MAX, 1 << 63, u64::from(u32::MAX)][self.word() as usize % 4],
         }
     }
