@@ -70,7 +70,12 @@ fn report(error: &anyhow::Error) -> u8 {
         return 0;
     }
     complain(&format!("camring: {error:#}"));
-    match error.is::<NoDaemon>() {
+    // It went away between two questions.
+    let gone = matches!(
+        error.downcast_ref::<AttachError>(),
+        Some(AttachError::Disconnected)
+    );
+    match gone || error.is::<NoDaemon>() {
         true => EXIT_NO_DAEMON,
         false => EXIT_FAILED,
     }

@@ -257,7 +257,12 @@ fn prepare(
             next_sequence: inheritance.next_sequence,
         });
     }
-    let publisher = Publisher::new(camera.decode.max_fps, health.clone(), report.clone());
+    let publisher = Publisher::new(
+        camera.decode.max_fps,
+        camera.ring.pins,
+        health.clone(),
+        report.clone(),
+    );
     let pipeline = Pipeline::new(
         backlog,
         publisher,

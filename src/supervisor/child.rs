@@ -448,7 +448,9 @@ impl<'a> Reader<'a> {
                 .make_frame_ring(self.camera, slot_bytes, decoder_refs, first_sequence)
         };
         if let Err(refusal) = made {
-            tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
+            if self.camera.refused(refusal.clone()) {
+                tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
+            }
             self.camera.tell(plain(ToReader::FrameRingRefused {
                 needed: refusal.needed,
                 available: refusal.available,

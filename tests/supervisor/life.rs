@@ -175,6 +175,14 @@ pub fn numbers_go_on_in_a_ring_asked_for_earlier() {
     }
 }
 
+/// The session is well, but no picture gets through: that is not streaming.
+pub fn a_camera_without_room_does_not_stream() {
+    let table = camera("big", "size=1048576&boast=1") + "memory = \"16 MiB\"\n";
+    let world = World::new(&table);
+    let seen = world.wait_for_camera("big", "the state", |c| c.state == State::Failed);
+    assert!(seen.reason.contains("memory_per_camera"), "{}", seen.reason);
+}
+
 pub fn a_ring_over_the_budget_is_refused_with_numbers() {
     let small = "memory = \"16 MiB\"\n";
     let big = camera("big", "size=1048576") + small;

@@ -34,6 +34,10 @@ const TESTS: &[(&str, fn())] = &[
         life::numbers_go_on_in_a_ring_asked_for_earlier,
     ),
     (
+        "life::a_camera_without_room_does_not_stream",
+        life::a_camera_without_room_does_not_stream,
+    ),
+    (
         "life::a_ring_over_the_budget_is_refused_with_numbers",
         life::a_ring_over_the_budget_is_refused_with_numbers,
     ),
