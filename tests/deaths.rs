@@ -68,8 +68,10 @@ fn readers_killed_at_random_tear_nothing_and_keep_their_subscribers() {
     assert_eq!(daemon.camera("neighbour")["restarts"], 0);
     let restarts = daemon.camera("victim")["restarts"].as_u64();
     assert!(restarts >= Some(u64::from(kills())), "{restarts:?}");
-    wait_until("as many memfds as before", PATIENCE, || {
-        process::memfds(daemon.pid()) == memfds
+    // Each client that asks for the status has a page for a moment, also when the first count was
+    // made: a leak would show a hundredfold.
+    wait_until("no more memfds than before", PATIENCE, || {
+        process::memfds(daemon.pid()) <= memfds
     });
 }
 
@@ -203,4 +205,33 @@ fn shutdown_says_goodbye_to_the_cameras_and_leaves_nothing() {
     wait_until("the cameras to have no client", PATIENCE, || {
         farm.clients("a") == 0 && farm.clients("b") == 0
     });
+}
+
+/// As a reader taken over by its camera could leave it.
+#[test]
+fn a_packet_ring_left_in_ruins_is_replaced() {
+    use std::os::unix::fs::FileExt as _;
+    let farm = Farm::start(&[Camera::new("door", "h264-180p")]);
+    let daemon = Daemon::start(&site(&farm, &["door"]));
+    daemon.wait_for_state("door", "streaming");
+    let reader = daemon.reader_pid("door");
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())) else {
+        println!("skipped: the daemon is not dumpable, so this takes root");
+        return;
+    };
+    let ring = descriptors
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            std::fs::read_link(path)
+                .is_ok_and(|to| to.to_string_lossy().contains("camring-packets"))
+        })
+        .expect("a packet ring");
+    let ring = std::fs::File::options().write(true).open(ring).unwrap();
+    ring.write_all_at(&[0xff; 128], 0).unwrap();
+    process::kill(reader, Signal::SIGKILL);
+    daemon.wait_for_camera("door", "another reader that reads", |camera| {
+        camera["state"] == "streaming" && camera["restarts"].as_u64() >= Some(2)
+    });
+    let log = daemon.log();
+    assert!(log.contains("this memory is no packet ring"), "{log}");
 }

@@ -143,6 +143,15 @@ fn a_running_daemon_shows_no_password() {
         secret(&mut command);
         check(name, &output(command.env("CAMRING_LOG", "trace")));
     }
+    for url in [
+        "rtsp://admin:canary-absent@127.0.0.1:1/x?password=canary-absent",
+        "rtsp://admin:${TEST_CAMERA_PASSWORD}@127.0.0.1:1/",
+        "rtsp://admin:canary@127.0.0.1:port/",
+    ] {
+        let mut command = daemon.camring(["probe", url]);
+        secret(&mut command);
+        check("probe", &output(command.env("CAMRING_LOG", "trace")));
+    }
     for arguments in [&["check"][..], &["check", "--json"]] {
         let mut command = daemon.camring(arguments.iter().copied());
         secret(&mut command);

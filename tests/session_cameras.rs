@@ -21,9 +21,10 @@ fn config(url: &str) -> SourceConfig {
     config
 }
 
-/// The first `n` units in a row, from a key frame on, without a loss among them.
+/// The first `n` units in a row, from a key frame on, without a loss among them. Not the very first
+/// unit, which a camera may hold back until PLAY comes: the next one can be several periods later.
 fn intact(units: &[AccessUnit], n: usize) -> Option<&[AccessUnit]> {
-    (0..units.len()).find_map(|at| {
+    (1..units.len()).find_map(|at| {
         let run = units.get(at..at + n)?;
         let whole = run[0].key && run[1..].iter().all(|u| u.lost_before == 0);
         whole.then_some(run)

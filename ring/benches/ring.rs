@@ -301,7 +301,7 @@ struct Page {
     /// 0: raw next, 1: ring next, 2: the end.
     turn: AtomicU32,
     /// How many samples the other process has taken.
-    taken: AtomicU64,
+    taken: AtomicU32,
     sent_ns: AtomicU64,
     samples: [AtomicU64; 500],
 }
@@ -372,7 +372,8 @@ fn woken(place: &Path) {
                 now() - page.sent_ns.load(Ordering::Acquire),
                 Ordering::Relaxed,
             );
-            page.taken.fetch_add(1, Ordering::Release);
+            let taken = page.taken.load(Ordering::Relaxed);
+            set_and_wake(&page.taken, taken + 1);
         }
     }
 }
@@ -381,7 +382,7 @@ fn woken(place: &Path) {
 fn block(page: &Page, turn: u32, writer: &mut FrameWriter, d: &FrameDescriptor) -> f64 {
     page.taken.store(0, Ordering::Release);
     set_and_wake(&page.turn, turn);
-    for n in 0..page.samples.len() as u64 {
+    for n in 0..page.samples.len() as u32 {
         // Until it surely sleeps.
         std::thread::sleep(Duration::from_millis(1));
         if turn == 0 {
@@ -394,9 +395,9 @@ fn block(page: &Page, turn: u32, writer: &mut FrameWriter, d: &FrameDescriptor) 
             writer.publish(slot, d).unwrap();
             writer.release(slot);
         }
-        while page.taken.load(Ordering::Acquire) <= n {
-            std::thread::sleep(Duration::from_micros(50));
-        }
+        // Blocks at once: on one core the other process runs now, if the scheduler did not let it
+        // run when it was woken. Which of the two it does changes every few hundred wake-ups.
+        sleep_on(&page.taken, n);
     }
     let mut samples: Vec<f64> = page
         .samples

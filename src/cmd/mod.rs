@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 
 pub mod check;
+pub mod pipe;
+pub mod probe;
 pub mod run;
 pub mod snapshot;
 pub mod status;
@@ -46,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &global),
         Command::Tail(args) => tail::run(args, &global),
         Command::Snapshot(args) => snapshot::run(args, &global),
+        Command::Pipe(args) => pipe::run(args, &global),
+        Command::Probe(args) => probe::run(args, &global),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,7 +70,12 @@ fn report(error: &anyhow::Error) -> u8 {
         return 0;
     }
     complain(&format!("camring: {error:#}"));
-    match error.is::<NoDaemon>() {
+    // It went away between two questions.
+    let gone = matches!(
+        error.downcast_ref::<AttachError>(),
+        Some(AttachError::Disconnected)
+    );
+    match gone || error.is::<NoDaemon>() {
         true => EXIT_NO_DAEMON,
         false => EXIT_FAILED,
     }
@@ -79,16 +88,8 @@ fn report(error: &anyhow::Error) -> u8 {
 pub fn connect(socket: &Path) -> anyhow::Result<Client> {
     Client::connect(socket).map_err(|error| match error {
         AttachError::NoDaemon { .. } => NoDaemon(error.to_string()).into(),
-        other => while_asking(other),
-    })
-}
-
-/// The daemon went away instead of answering: says so with the exit code for that.
-pub fn while_asking(error: AttachError) -> anyhow::Error {
-    match error {
-        AttachError::Disconnected => NoDaemon(error.to_string()).into(),
         other => other.into(),
-    }
+    })
 }
 
 /// The daemon went away while it was needed: says so with the exit code for that.

@@ -58,6 +58,9 @@ pub enum ToReader {
     FrameRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
+        /// No frame before this number may be published in it: a former reader has used them in
+        /// the ring that this one replaces.
+        next_sequence: u64,
     },
     /// The other answer to [`ToSupervisor::NeedFrameRing`]. Asking again makes sense after a
     /// while: memory may have become free.
@@ -69,8 +72,8 @@ pub enum ToReader {
         /// A sentence with the limit that said no.
         reason: String,
     },
-    /// Descriptor: the packet ring's memory. Always before [`ToReader::Go`]; later only as the
-    /// answer to [`ToSupervisor::NeedPacketRing`].
+    /// Descriptor: the packet ring's memory. Before [`ToReader::Go`]; one that comes later
+    /// is the successor's.
     PacketRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,

@@ -105,6 +105,8 @@ pub fn main(control: ControlSocket) -> i32 {
 #[derive(Debug, Default)]
 struct Inheritance {
     frames: Option<SealedMemory>,
+    /// Of the frame ring.
+    next_sequence: u64,
     packets: Option<SealedMemory>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
@@ -120,8 +122,12 @@ impl Inheritance {
                 return Err(ReaderError::Orphaned);
             };
             match message {
-                ToReader::FrameRing { ring_id } => {
+                ToReader::FrameRing {
+                    ring_id,
+                    next_sequence,
+                } => {
                     frame_ring = Some(ring_id);
+                    all.next_sequence = next_sequence;
                     all.frames = Some(memory(fds)?);
                 }
                 ToReader::PacketRing { .. } => all.packets = Some(memory(fds)?),
@@ -194,12 +200,31 @@ fn subscriber_pages(
 }
 
 fn run(control: ControlSocket) -> Result<(), ReaderError> {
-    let Begun { start, health } = control::begin(&control)?;
+    match prepare(&control) {
+        Ok(Some((network, runtime, span))) => {
+            let _entered = span.enter();
+            runtime.block_on(network.run(control))
+        }
+        Ok(None) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            // If the supervisor is gone, nobody is left to be told.
+            let _ = control.send(&ToSupervisor::Fault { text }, &[]);
+            Err(error)
+        }
+    }
+}
+
+/// Everything up to the first look at the camera. `None`: told to stop already.
+fn prepare(
+    control: &ControlSocket,
+) -> Result<Option<(Network, tokio::runtime::Runtime, tracing::Span)>, ReaderError> {
+    let Begun { start, health } = control::begin(control)?;
     let camera = start.camera;
     let span = tracing::info_span!("reader", camera = camera.id);
-    let _entered = span.enter();
-    let Some(inheritance) = Inheritance::receive(&control)? else {
-        return Ok(());
+    let entered = span.clone().entered();
+    let Some(inheritance) = Inheritance::receive(control)? else {
+        return Ok(None);
     };
     let packets = inheritance
         .packets
@@ -212,8 +237,9 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
     let packets = match PacketWriter::resume(packets, inheritance.packet_subscribers) {
         Ok(packets) => packets,
         Err(error) => {
-            // What another reader left cannot be gone on with: the next one gets a new ring.
-            control.send(&ToSupervisor::NeedPacketRing, &[])?;
+            if matches!(error, RingError::Format(_)) {
+                control.send(&ToSupervisor::NeedPacketRing, &[])?;
+            }
             return Err(error.into());
         }
     };
@@ -228,9 +254,15 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         units.tell(ToDecoder::Ring {
             memory,
             present: inheritance.frame_subscribers,
+            next_sequence: inheritance.next_sequence,
         });
     }
-    let publisher = Publisher::new(camera.decode.max_fps, health.clone(), report.clone());
+    let publisher = Publisher::new(
+        camera.decode.max_fps,
+        camera.ring.pins,
+        health.clone(),
+        report.clone(),
+    );
     let pipeline = Pipeline::new(
         backlog,
         publisher,
@@ -263,5 +295,6 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         reports,
         decode,
     };
-    runtime.block_on(network.run(control))
+    drop(entered);
+    Ok(Some((network, runtime, span)))
 }

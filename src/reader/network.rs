@@ -153,11 +153,12 @@ impl Listener<'_> {
         while let Some(Received { message, fds }) = self.control.recv::<ToReader>().await? {
             match message {
                 ToReader::Stop => return Ok(()),
-                ToReader::FrameRing { .. } => {
+                ToReader::FrameRing { next_sequence, .. } => {
                     let memory: SealedMemory = memory(fds)?;
                     self.tell(ToDecoder::Ring {
                         memory,
                         present: Vec::new(),
+                        next_sequence,
                     });
                 }
                 ToReader::FrameRingRefused {

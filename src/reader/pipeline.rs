@@ -116,9 +116,13 @@ impl Pipeline {
                 self.damaged = false;
                 self.discontinuity = true;
             }
-            ToDecoder::Ring { memory, present } => {
+            ToDecoder::Ring {
+                memory,
+                present,
+                next_sequence,
+            } => {
                 let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
-                self.publisher.adopt_ring(memory, present);
+                self.publisher.adopt_ring(memory, present, next_sequence);
                 for id in ids {
                     self.to_supervisor
                         .send(ToSupervisor::SubscriberAdded { id });
@@ -196,10 +200,18 @@ impl Pipeline {
             corrupt: self.damaged,
         };
         self.remember(meta);
+        let skipping = self.skip == Skip::NonReference;
         let decoder = self.decoder_for(unit.codec);
-        if let Err(error) = decoder.submit(&unit.data, unit.pts, unit.access_unit) {
-            self.health.decode_errors.fetch_add(1, Relaxed);
-            tracing::debug!(%error, unit = unit.access_unit, "access unit not decoded");
+        match decoder.submit(&unit.data, unit.pts, unit.access_unit) {
+            // No picture comes of it: the decoder leaves it out. (Others decode it all the same.)
+            Ok(done) if skipping && done.info.disposable && unit.codec == Codec::H264 => {
+                self.health.dropped_overload.fetch_add(1, Relaxed);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.health.decode_errors.fetch_add(1, Relaxed);
+                tracing::debug!(%error, unit = unit.access_unit, "access unit not decoded");
+            }
         }
         self.take_pictures();
     }

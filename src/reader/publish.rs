@@ -16,9 +16,10 @@ use camring_ring::{
 
 use crate::control::ToSupervisor;
 use crate::health::Health;
-use crate::media::{Picture, PictureSlots, PublishError, RingSlots};
+use crate::media::{Picture, PictureSlots, PublishError, Published, RingSlots};
 use crate::reader::ReportSender;
 use crate::reader::timeline::PTS_RATE;
+use crate::supervisor::budget::MAX_DECODER_REFS;
 use crate::sys::clock;
 
 /// Pictures kept while the first ring (or a larger one) is on its way. The answer takes a few
@@ -47,6 +48,8 @@ pub struct Publisher {
     /// The slot size last asked for, and when.
     asked: Option<(u64, u64)>,
     decoder_refs: u32,
+    /// Slots that subscribers may pin, by configuration.
+    pins: u32,
     wanted_slot_bytes: usize,
     next_sequence: u64,
     /// A discontinuity whose own frame was dropped shows on the next one.
@@ -67,12 +70,18 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    pub fn new(max_fps: Option<f32>, health: Arc<Health>, to_supervisor: ReportSender) -> Self {
+    pub fn new(
+        max_fps: Option<f32>,
+        pins: u32,
+        health: Arc<Health>,
+        to_supervisor: ReportSender,
+    ) -> Self {
         Self {
             ring: None,
             pending: VecDeque::new(),
             asked: None,
             decoder_refs: 1,
+            pins,
             wanted_slot_bytes: 0,
             next_sequence: 1,
             discontinuity: false,
@@ -91,23 +100,43 @@ impl Publisher {
     /// What the decoder needs: how many pictures it may keep as references, and the slot size it
     /// last asked for in vain.
     pub fn decoder_needs(&mut self, refs: u32, slot_bytes: Option<usize>) {
-        self.decoder_refs = refs;
         self.wanted_slot_bytes = slot_bytes.unwrap_or(0);
+        let refs = refs.min(MAX_DECODER_REFS);
+        if refs <= self.decoder_refs {
+            return;
+        }
+        self.decoder_refs = refs;
+        // A stream that refers to more pictures than before, in a ring that was made for less:
+        // subscribers that hold all their pins would leave it without a slot.
+        if let Some(ring) = &self.ring
+            && ring.slots() < ring.depth() + 1 + refs + self.pins
+        {
+            let slot_bytes = ring.slot_bytes().max(self.wanted_slot_bytes);
+            self.ask_for_ring(slot_bytes);
+        }
     }
 
     /// Takes over a ring: that of this reader's predecessor, a first one, or a larger one.
-    /// Subscribers of a former ring are told that it was replaced.
-    pub fn adopt_ring(&mut self, memory: SealedMemory, present: Vec<SubscriberPages>) {
+    /// Subscribers of a former ring are told that it was replaced. Numbers go on: frames were
+    /// published in the former ring since this one was asked for, by this reader or its
+    /// predecessor, who had come to `next_sequence`.
+    pub fn adopt_ring(
+        &mut self,
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
+        next_sequence: u64,
+    ) {
         self.asked = None;
         let count = present.len();
-        let writer = match FrameWriter::resume(memory, present) {
+        let mut writer = match FrameWriter::resume(memory, present) {
             Ok(writer) => writer,
             Err(error) => {
                 tracing::error!(%error, "the frame ring handed over by the supervisor is unusable");
                 return;
             }
         };
-        self.next_sequence = self.next_sequence.max(writer.next_sequence());
+        writer.go_on_at(self.next_sequence.max(next_sequence));
+        self.next_sequence = writer.next_sequence();
         let former = self.ring.replace(RingSlots::new(writer));
         if let Some(former) = former {
             former.close(CloseReason::Replaced);
@@ -124,7 +153,7 @@ impl Publisher {
             needed,
             available,
             reason,
-            "no memory for the frame ring: frames are dropped"
+            "no memory for the frame ring: what does not fit the present one is dropped"
         );
         let waiting = self.pending.drain(..).count();
         self.health
@@ -179,12 +208,14 @@ impl Publisher {
             self.keep(picture, &meta);
             return;
         };
-        match ring.publish(&picture, &describe(&picture, &meta)) {
+        let descriptor = describe(&picture, &meta);
+        let corrupt = descriptor.flags.contains(FrameFlags::CORRUPT);
+        match ring.publish(&picture, &descriptor) {
             Ok(published) => {
                 // Slots that hold the picture, but not with the decoder's padding: grow the ring
                 // once, instead of copying each picture.
                 let grow = published.copied && self.wanted_slot_bytes > ring.slot_bytes();
-                self.count(published.sequence, published.copied, &picture, &meta);
+                self.count(published, corrupt, &picture, &meta);
                 if grow {
                     self.ask_for_ring(self.wanted_slot_bytes);
                 }
@@ -204,16 +235,17 @@ impl Publisher {
         }
     }
 
-    fn count(&mut self, sequence: u64, copied: bool, picture: &Picture, meta: &UnitMeta) {
+    fn count(&mut self, published: Published, corrupt: bool, picture: &Picture, meta: &UnitMeta) {
         let now = clock::monotonic_ns();
         let health = &self.health;
-        self.next_sequence = sequence + 1;
+        self.next_sequence = published.sequence + 1;
         self.discontinuity = false;
         health.frames_published.fetch_add(1, Relaxed);
-        health.copied_frames.fetch_add(u64::from(copied), Relaxed);
+        let copied = u64::from(published.copied);
+        health.copied_frames.fetch_add(copied, Relaxed);
         health
             .dropped_corrupt
-            .fetch_add(u64::from(meta.corrupt), Relaxed);
+            .fetch_add(u64::from(corrupt), Relaxed);
         health.last_frame_ns.store(now, Relaxed);
         health.width.store(u64::from(picture.width()), Relaxed);
         health.height.store(u64::from(picture.height()), Relaxed);

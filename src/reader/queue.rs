@@ -54,6 +54,8 @@ pub enum ToDecoder {
     Ring {
         memory: SealedMemory,
         present: Vec<SubscriberPages>,
+        /// As in [`crate::control::ToReader::FrameRing`].
+        next_sequence: u64,
     },
     RingRefused {
         needed: u64,

@@ -512,7 +512,7 @@ fn explain(camera: &Camera, name: &str, code: RefusalCode, text: String) -> Refu
                 format!("camera {name:?}: {refusal}"),
             );
         }
-        let report = camera.life.borrow().report();
+        let report = camera.report();
         let mut text = format!("camera {name:?} is in state {}", report.state);
         if !report.reason.is_empty() {
             text.push_str(&format!(": {}", report.reason));

@@ -12,7 +12,7 @@ use crate::sys::memory::Headroom;
 const RESERVE: u64 = 64 << 20;
 
 /// The most that any decoder refers to: 16 reference pictures, and the one being decoded.
-const MAX_DECODER_REFS: u32 = 17;
+pub const MAX_DECODER_REFS: u32 = 17;
 
 /// What is taken, and what there is.
 #[derive(Clone, Debug, Default)]

@@ -34,8 +34,21 @@ pub(super) struct Camera {
     outbox: RefCell<Option<Rc<Outbox>>>,
     pub life: RefCell<Life>,
     /// Why it has no frame ring of the size that its reader asked for last.
-    refusal: RefCell<Option<Refusal>>,
+    refusal: RefCell<Option<Refused>>,
 }
+
+/// A frame ring that could not be made.
+#[derive(Debug)]
+struct Refused {
+    why: Refusal,
+    since_unix_ms: u64,
+    /// CLOCK_MONOTONIC, the last time.
+    last_ns: u64,
+    logged: Instant,
+}
+
+/// The same refusal is in the log again after this long: a reader asks every few seconds.
+const REFUSAL_LOGGED: Duration = Duration::from_secs(600);
 
 impl Camera {
     pub fn new(index: u32, stream: Stream) -> Self {
@@ -55,11 +68,54 @@ impl Camera {
     }
 
     pub fn refusal(&self) -> Option<Refusal> {
-        self.refusal.borrow().clone()
+        self.refusal.borrow().as_ref().map(|r| r.why.clone())
     }
 
-    pub fn set_refusal(&self, refusal: Option<Refusal>) {
-        *self.refusal.borrow_mut() = refusal;
+    /// Its reader has got the ring that it asked for.
+    pub fn granted(&self) {
+        *self.refusal.borrow_mut() = None;
+    }
+
+    /// Its reader cannot have a ring. Says whether that is news, for the log.
+    pub fn refused(&self, why: Refusal) -> bool {
+        let mut refusal = self.refusal.borrow_mut();
+        let last_ns = clock::monotonic_ns();
+        match &mut *refusal {
+            Some(known) => {
+                let news = known.why.needed != why.needed && known.logged.elapsed() > policy::TICK
+                    || known.logged.elapsed() > REFUSAL_LOGGED;
+                if news {
+                    known.logged = Instant::now();
+                }
+                known.why = why;
+                known.last_ns = last_ns;
+                news
+            }
+            None => {
+                *refusal = Some(Refused {
+                    why,
+                    since_unix_ms: clock::unix_ms(),
+                    last_ns,
+                    logged: Instant::now(),
+                });
+                true
+            }
+        }
+    }
+
+    /// For status. A camera whose pictures have no ring does not stream, whatever its reader says
+    /// of the session.
+    pub fn report(&self) -> Report {
+        let mut report = self.life.borrow().report();
+        if report.state == State::Streaming
+            && let Some(refused) = &*self.refusal.borrow()
+            && report.figures.last_frame_ns < refused.last_ns
+        {
+            report.state = State::Failed;
+            report.reason = format!("its pictures have no room: {}", refused.why);
+            report.since_unix_ms = refused.since_unix_ms;
+        }
+        report
     }
 
     /// Sends a message to the running reader. `false`: there is none, and the next one will be
@@ -231,7 +287,11 @@ impl Life {
     /// The reader is gone. Its last figures are added to the sums.
     pub fn end(&mut self) {
         if let Some(last) = self.watch.take().and_then(|watch| watch.snapshot()) {
+            let last_frame_ns = self.before.last_frame_ns;
             self.before = last.figures.after(&self.before);
+            if self.before.last_frame_ns == 0 {
+                self.before.last_frame_ns = last_frame_ns;
+            }
         }
         self.pid = None;
         self.rollup = None;
@@ -275,10 +335,14 @@ impl Life {
             }
             _ => (self.state, self.reason.clone(), self.since_unix_ms),
         };
-        let figures = match &now {
+        let mut figures = match &now {
             Some(now) => now.figures.after(&self.before),
             None => self.before,
         };
+        if figures.last_frame_ns == 0 {
+            // The last frame is a former reader's.
+            figures.last_frame_ns = self.before.last_frame_ns;
+        }
         Report {
             state,
             reason,

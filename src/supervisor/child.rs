@@ -86,13 +86,11 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
             _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
             () = sleep(pause) => {}
         }
-        if started {
-            camera.life.borrow_mut().restarts += 1;
-        }
+        // A spawner that does not answer is waited for longer than a shutdown may take.
         let reader = tokio::select! {
             biased;
             _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
-            reader = Reader::start(supervisor, camera) => reader,
+            reader = Reader::start(supervisor, camera, started) => reader,
         };
         let (state, said) = match reader {
             Ok(reader) => {
@@ -103,7 +101,12 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
                     return;
                 }
                 if crashed(end.exit) {
-                    supervisor.template.replace().await;
+                    // Not while another camera waits for it to fork.
+                    tokio::select! {
+                        biased;
+                        _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
+                        () = supervisor.template.replace() => {}
+                    }
                 }
                 pause = backoff.next(end.ran, fastrand::f64());
                 (State::Backoff, describe(&end))
@@ -154,6 +157,7 @@ impl<'a> Reader<'a> {
     async fn start(
         supervisor: &'a Rc<Supervisor>,
         camera: &'a Rc<Camera>,
+        again: bool,
     ) -> Result<Self, StartError> {
         if camera.rings.borrow().current(RingKind::Packets).is_none() {
             let ring = supervisor.make_packet_ring(camera);
@@ -179,6 +183,8 @@ impl<'a> Reader<'a> {
                 }
             }
         };
+        // Counted now that it runs: a try without a process is no restart.
+        camera.life.borrow_mut().restarts += u32::from(again);
         let start = ToReader::Start(Box::new(ReaderStart {
             camera: camera.stream.clone(),
             health_name: watch.name().to_owned(),
@@ -262,7 +268,7 @@ impl<'a> Reader<'a> {
                 message: ToSupervisor::Fault { text },
                 ..
             }))) => {
-                self.last_words = Some(text);
+                self.last_words = Some(printable(&text));
                 return false;
             }
             // It is ending; how, its exit status tells.
@@ -442,7 +448,9 @@ impl<'a> Reader<'a> {
                 .make_frame_ring(self.camera, slot_bytes, decoder_refs, first_sequence)
         };
         if let Err(refusal) = made {
-            tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
+            if self.camera.refused(refusal.clone()) {
+                tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
+            }
             self.camera.tell(plain(ToReader::FrameRingRefused {
                 needed: refusal.needed,
                 available: refusal.available,

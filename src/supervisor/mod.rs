@@ -279,7 +279,7 @@ impl Supervisor {
         let mut others = Vec::new();
         for camera in enabled {
             total += 1;
-            let state = camera.life.borrow().report().state;
+            let state = camera.report().state;
             if state == State::Streaming {
                 streaming += 1;
             } else if others.len() < 8 {
@@ -368,7 +368,9 @@ impl Supervisor {
                 spec.create()
             })
         });
-        camera.set_refusal(made.as_ref().err().cloned());
+        if made.is_ok() {
+            camera.granted();
+        }
         made
     }
 

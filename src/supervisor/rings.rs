@@ -60,11 +60,14 @@ impl Ring {
         self.bytes().saturating_sub(pages)
     }
 
-    fn message(&self) -> Result<Outgoing, MemoryError> {
+    fn message(&self, next_sequence: u64) -> Result<Outgoing, MemoryError> {
         let ring_id = self.id;
         Ok(Outgoing {
             message: match self.kind {
-                RingKind::Frames => ToReader::FrameRing { ring_id },
+                RingKind::Frames => ToReader::FrameRing {
+                    ring_id,
+                    next_sequence,
+                },
                 RingKind::Packets => ToReader::PacketRing { ring_id },
             },
             fds: vec![self.memory.try_clone_fd()?],
@@ -210,7 +213,7 @@ impl Rings {
     /// Makes `ring` the current one of its kind, and returns the message for the reader. The old
     /// one stays for those who look at it; the reader, which closes it, tells them to move.
     pub fn install(&mut self, ring: Ring) -> Result<Outgoing, MemoryError> {
-        let message = ring.message()?;
+        let message = ring.message(self.next_sequence)?;
         let place = match ring.kind {
             RingKind::Frames => &mut self.frames,
             RingKind::Packets => &mut self.packets,
@@ -339,7 +342,8 @@ impl Rings {
     pub fn for_new_reader(&self) -> io::Result<Vec<Outgoing>> {
         let mut messages = Vec::new();
         for ring in self.frames.iter().chain(&self.packets) {
-            messages.push(ring.message().map_err(io::Error::other)?);
+            let message = ring.message(self.next_sequence);
+            messages.push(message.map_err(io::Error::other)?);
         }
         for (id, attachment) in &self.attachments {
             let current = self.current(attachment.kind);

@@ -161,7 +161,7 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
 fn camera(camera: &Camera) -> CameraStatus {
     let life = camera.life.borrow();
     let rings = camera.rings.borrow();
-    let report = life.report();
+    let report = camera.report();
     let figures = report.figures;
     let known = |value: u64| Some(value).filter(|value| *value != 0);
     let codec = u32::try_from(figures.codec).ok();

@@ -154,7 +154,7 @@ fn a_camera_whose_pictures_do_not_fit_says_so() {
     let farm = farm();
     let config = site(&farm).replacen(
         "[[camera.stream]]\nname = \"main\"\n",
-        "[[camera.stream]]\nname = \"main\"\nmemory = \"4MiB\"\nring = { packets = \"1MiB\" }\n",
+        "[[camera.stream]]\nname = \"main\"\nmemory = \"6MiB\"\nring = { packets = \"1MiB\" }\n",
         1,
     );
     let daemon = Daemon::start(&config);

@@ -200,6 +200,7 @@ pub fn an_exit_is_explained_and_retried() {
             seen.reason
         );
         assert_eq!(seen.pid, None);
+        assert!(seen.last_frame_age_ms.is_some());
     }
     let seen = world.wait_for_camera("door", "two restarts", |c| {
         c.restarts == 2 && c.fps_in > 0.0

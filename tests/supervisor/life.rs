@@ -153,6 +153,36 @@ pub fn pictures_that_grow_move_the_subscribers() {
     assert_eq!(world.camera("door").restarts, 0);
 }
 
+/// A reader goes on publishing in the old ring while the new one is being made for it, and may die
+/// before it has begun to use it: numbers rise all the same, and nothing counts as missed.
+pub fn numbers_go_on_in_a_ring_asked_for_earlier() {
+    for plan in ["", "&die_between_rings=1"] {
+        let plan = format!("after=50&grow_to=65536&fps=50&late=10{plan}");
+        let world = World::with_cameras(&[("door", &plan)]);
+        let mut door = world.client().attach("door", &options(1)).unwrap();
+        let mut last = next(&mut door).sequence();
+        loop {
+            let frame = next(&mut door);
+            assert_eq!(frame.sequence(), last + 1 + frame.missed());
+            last = frame.sequence();
+            if frame.change() == Some(RingChange::Replaced) {
+                // As large pictures, the first of which came after ten late ones.
+                assert!(frame.sequence() > 60, "{}", frame.sequence());
+                assert!(frame.missed() < 10, "{}", frame.missed());
+                break;
+            }
+        }
+    }
+}
+
+/// The session is well, but no picture gets through: that is not streaming.
+pub fn a_camera_without_room_does_not_stream() {
+    let table = camera("big", "size=1048576&boast=1") + "memory = \"16 MiB\"\n";
+    let world = World::new(&table);
+    let seen = world.wait_for_camera("big", "the state", |c| c.state == State::Failed);
+    assert!(seen.reason.contains("memory_per_camera"), "{}", seen.reason);
+}
+
 pub fn a_ring_over_the_budget_is_refused_with_numbers() {
     let small = "memory = \"16 MiB\"\n";
     let big = camera("big", "size=1048576") + small;

@@ -30,6 +30,14 @@ const TESTS: &[(&str, fn())] = &[
         life::pictures_that_grow_move_the_subscribers,
     ),
     (
+        "life::numbers_go_on_in_a_ring_asked_for_earlier",
+        life::numbers_go_on_in_a_ring_asked_for_earlier,
+    ),
+    (
+        "life::a_camera_without_room_does_not_stream",
+        life::a_camera_without_room_does_not_stream,
+    ),
+    (
         "life::a_ring_over_the_budget_is_refused_with_numbers",
         life::a_ring_over_the_budget_is_refused_with_numbers,
     ),
@@ -110,6 +118,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "shutdown::a_second_signal_is_at_once",
         shutdown::a_second_signal_is_at_once,
+    ),
+    (
+        "shutdown::a_spawner_that_hangs_is_not_waited_for",
+        shutdown::a_spawner_that_hangs_is_not_waited_for,
     ),
 ];
 

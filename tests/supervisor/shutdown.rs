@@ -1,5 +1,7 @@
 //! The ends of a supervisor. [`World`]'s drop checks what must be gone.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use crate::viewer::{next, options};
@@ -67,6 +69,35 @@ pub fn a_second_signal_is_at_once() {
     );
     assert!(
         world.log().contains("killing all readers"),
+        "{}",
+        world.log()
+    );
+}
+
+/// The restart of a reader waits for the spawner far longer than a shutdown may take.
+pub fn a_spawner_that_hangs_is_not_waited_for() {
+    let mut world = World::with_cameras(&[("a", ""), ("b", "")]);
+    let a = world.reader("a", 0);
+    world.reader("b", 0);
+    let spawner = wait_for("a spawner", || {
+        world.status().spawner_pid.ok_or_else(|| "none".to_owned())
+    });
+    signal(spawner, Signal::STOP);
+    signal(a, Signal::KILL);
+    world.wait_for_camera("a", "a restart on its way", |c| {
+        c.pid.is_none() && c.reason.contains("SIGKILL")
+    });
+    // Its pause is over, and it asks the spawner.
+    std::thread::sleep(Duration::from_millis(500));
+    let before = descendants(world.pid());
+    let start = Instant::now();
+    signal(world.pid(), Signal::TERM);
+    let status = world.wait_end_of(&before);
+    let took = start.elapsed();
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", world.log());
+    assert!(
+        !world.log().contains("readers do not end"),
         "{}",
         world.log()
     );

@@ -108,6 +108,12 @@ impl Farm {
     /// Starts these cameras and waits until they can be reached.
     #[track_caller]
     pub fn start(cameras: &[Camera]) -> Farm {
+        Farm::start_with(cameras, &[])
+    }
+
+    /// The same, with further arguments of `farm.py`; they win over those given here.
+    #[track_caller]
+    pub fn start_with(cameras: &[Camera], arguments: &[&str]) -> Farm {
         let folder = tempfile::Builder::new()
             .prefix("camring-farm-")
             .tempdir()
@@ -119,6 +125,7 @@ impl Farm {
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/farm/farm.py"))
             .args(["--exit-on-eof", "--rtcp-interval-ms", "300", "--sendts"])
             .arg(&send_times)
+            .args(arguments)
             .args(
                 cameras
                     .iter()

@@ -39,6 +39,9 @@ pub struct Subscription {
     hidden: u64,
     generation: Option<u32>,
     change: Option<RingChange>,
+    /// The ring attached to last begins, by its header, at this number, which is not after `seen`.
+    /// Its first frame tells whether it goes on all the same or counts anew.
+    begins: Option<u64>,
 }
 
 impl Subscription {
@@ -69,6 +72,7 @@ impl Subscription {
             hidden: 0,
             generation: None,
             change: None,
+            begins: None,
         })
     }
 
@@ -218,18 +222,32 @@ impl Subscription {
         }
         let (attachment, notify) = open(granted)?;
         let first = attachment.ring().geometry().first_sequence;
-        if first <= self.seen {
-            // Does not go on where the old ring ended: count anew.
-            self.seen = first - 1;
-            self.given = first - 1;
-            self.hidden = 0;
-        }
-        self.watch
-            .replace(Watched::Frames(Arc::clone(attachment.ring())), self.seen);
+        // Frames were published in the old ring after the new one had been made, usually.
+        self.begins = (first <= self.seen).then_some(first);
+        self.watch.replace(
+            Watched::Frames(Arc::clone(attachment.ring())),
+            self.seen.min(first - 1),
+        );
         self.attachment = Arc::new(attachment);
         self.notify = notify;
         self.change = Some(RingChange::Replaced);
         Ok(true)
+    }
+
+    /// The newest frame of the ring.
+    #[inline]
+    fn newest(&mut self) -> Option<Entry> {
+        let newest = protocol::newest(&**self.attachment.ring())?;
+        if let Some(first) = self.begins.take() {
+            if newest.sequence <= self.seen {
+                // It does not go on where the old ring ended: count anew.
+                self.seen = first - 1;
+                self.given = first - 1;
+                self.hidden = 0;
+            }
+            self.watch.set_seen(self.seen);
+        }
+        Some(newest)
     }
 
     /// Looks for the oldest unseen frame.
@@ -238,7 +256,7 @@ impl Subscription {
         // A frame can vanish while it is being looked for, but a writer that makes them all
         // vanish for ever is not followed for ever.
         for _ in 0..4 {
-            let Some(newest) = protocol::newest(&**self.attachment.ring()) else {
+            let Some(newest) = self.newest() else {
                 return Ok(None);
             };
             if newest.sequence <= self.seen {
@@ -252,7 +270,7 @@ impl Subscription {
                     protocol::numbered(&**self.attachment.ring(), sequence)
                 };
                 let Some(entry) = found else { continue };
-                match self.try_give(entry, sequence)? {
+                match self.try_give(entry, sequence, self.hidden)? {
                     Look::Frame(frame) => return Ok(Some(frame)),
                     Look::Gone | Look::Hidden => {}
                 }
@@ -264,45 +282,48 @@ impl Subscription {
     /// Looks for the newest frame, or the newest before it that is not hidden.
     fn find_latest(&mut self) -> Result<Option<Frame>, RingError> {
         for _ in 0..4 {
-            let Some(newest) = protocol::newest(&**self.attachment.ring()) else {
+            let Some(newest) = self.newest() else {
                 return Ok(None);
             };
             if newest.sequence <= self.seen {
                 return Ok(None);
             }
-            match self.try_give(newest, newest.sequence)? {
+            let (unseen, hidden) = (self.seen + 1, self.hidden);
+            match self.try_give(newest, newest.sequence, hidden)? {
                 Look::Frame(frame) => return Ok(Some(frame)),
                 Look::Gone => {}
-                Look::Hidden => return self.find_before(newest),
+                Look::Hidden => return self.find_before(newest, unseen, hidden),
             }
         }
         Ok(None)
     }
 
-    /// The newest frame is damaged: the newest unseen before it that is not. Until there is a
-    /// newer one, all of them count as seen.
-    fn find_before(&mut self, newest: Entry) -> Result<Option<Frame>, RingError> {
-        let ring = Arc::clone(self.attachment.ring());
-        let depth = u64::from(ring.geometry().order_len);
-        let oldest = newest
-            .sequence
-            .saturating_sub(depth - 1)
-            .max(self.given + 1);
+    /// The newest frame is damaged: the newest before it, from `unseen` on, that is not. All of
+    /// them count as seen. `hidden`: how many had been hidden before this look.
+    fn find_before(
+        &mut self,
+        newest: Entry,
+        unseen: u64,
+        hidden: u64,
+    ) -> Result<Option<Frame>, RingError> {
+        let order_len = u64::from(self.attachment.ring().geometry().order_len);
+        let oldest = newest.sequence.saturating_sub(order_len - 1).max(unseen);
         for sequence in (oldest..newest.sequence).rev() {
-            let Some(entry) = protocol::numbered(&*ring, sequence) else {
+            let Some(entry) = protocol::numbered(&**self.attachment.ring(), sequence) else {
                 continue;
             };
-            if let Look::Frame(frame) = self.try_give(entry, newest.sequence)? {
+            if let Look::Frame(frame) = self.try_give(entry, newest.sequence, hidden)? {
                 return Ok(Some(frame));
             }
         }
         Ok(None)
     }
 
-    /// Pins one frame and gives it out unless it is to be hidden. Afterwards `seen` counts as
-    /// looked at.
+    /// Pins one frame and gives it out unless it is to be hidden. Afterwards all up to `seen`
+    /// count as looked at. `older_hidden`: how many hidden frames since the last one given out are
+    /// older than this one; the others are counted with the next.
     #[inline]
-    fn try_give(&mut self, entry: Entry, seen: u64) -> Result<Look, RingError> {
+    fn try_give(&mut self, entry: Entry, seen: u64, older_hidden: u64) -> Result<Look, RingError> {
         let pin = self.attachment.take_pin()?;
         let descriptor = match pin.pin(entry) {
             Ok(Some(descriptor)) => descriptor,
@@ -324,10 +345,8 @@ impl Subscription {
             return Ok(Look::Hidden);
         }
         let sequence = entry.sequence;
-        // Hidden frames newer than this one stay counted for the next.
         let passed = sequence.saturating_sub(self.given).saturating_sub(1);
-        let newer_hidden = seen.saturating_sub(sequence).min(self.hidden);
-        let hidden = (self.hidden - newer_hidden).min(passed);
+        let hidden = older_hidden.min(passed);
         let restarted = self.generation.is_some_and(|g| g != descriptor.generation);
         let change = match self.change.take() {
             Some(change) => Some(change),
@@ -341,7 +360,7 @@ impl Subscription {
         let frame = Frame::new(&self.attachment, pin, entry.slot, descriptor, circumstances);
         self.generation = Some(frame.generation());
         self.given = sequence;
-        self.hidden = newer_hidden;
+        self.hidden = self.hidden.saturating_sub(older_hidden);
         self.mark_seen(seen);
         Ok(Look::Frame(frame))
     }

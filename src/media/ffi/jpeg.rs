@@ -93,7 +93,7 @@ fn open(
 }
 
 /// Gray and RGB are full range unless they say otherwise, YUV is limited.
-fn range_of(image: &Image<'_>) -> ColorRange {
+pub(super) fn range_of(image: &Image<'_>) -> ColorRange {
     match (image.range, image.format) {
         (ColorRange::Unknown, PixelFormat::Gray8 | PixelFormat::Rgb24 | PixelFormat::Bgr24) => {
             ColorRange::Full
@@ -105,7 +105,7 @@ fn range_of(image: &Image<'_>) -> ColorRange {
 
 /// A frame with a copy of the image: swscale's SIMD code reads beyond the ends of rows, which only
 /// padded buffers allow.
-fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
+pub(super) fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
     let side = |value: u32| {
         c_int::try_from(value).map_err(|_| MediaError::Geometry("the picture is too large"))
     };

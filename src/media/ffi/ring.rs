@@ -158,6 +158,11 @@ impl RingSlots {
         self.with(|writer| writer.slots())
     }
 
+    /// Frames that stay visible.
+    pub fn depth(&self) -> u32 {
+        self.with(|writer| writer.depth())
+    }
+
     pub fn free_slots(&self) -> usize {
         self.with(FrameWriter::free_slots)
     }

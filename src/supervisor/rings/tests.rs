@@ -57,7 +57,7 @@ fn a_new_reader_gets_rings_and_subscribers_in_order() {
     let said: Vec<_> = messages
         .iter()
         .map(|m| match m.message {
-            ToReader::FrameRing { ring_id } => ("frames", ring_id, m.fds.len()),
+            ToReader::FrameRing { ring_id, .. } => ("frames", ring_id, m.fds.len()),
             ToReader::PacketRing { ring_id } => ("packets", ring_id, m.fds.len()),
             ToReader::AddSubscriber { id, .. } => ("subscriber", id, m.fds.len()),
             _ => ("?", 0, 0),
