@@ -258,7 +258,7 @@ pub enum PipeFormat {
 /// `camring probe`
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
-    /// rtsp://[user:password@]host[:port]/path
+    /// Its URL: rtsp://host/path; may have user, password and port: rtsp://user:password@host:554/path
     pub url: String,
 
     /// How long to receive after the first picture
