@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
 
@@ -103,6 +103,34 @@ Examples:
   camring snapshot front-door -o front-door.jpg
   camring snapshot front-door/sub -o - | feh -")]
     Snapshot(SnapshotArgs),
+
+    /// Write the frames of a camera to standard output, for any program
+    #[command(after_help = "\
+Attaches like any detector and writes each frame once, as it comes: y4m for programs that read video,
+rgb24 and gray as bare rows of bytes without a header (width and height are in camring status).
+
+A stream of y4m or bare bytes has one size. When the camera changes its size, the output ends with a
+message that names both sizes, and exit code 1; start it again.
+
+Examples:
+  camring pipe front-door --format y4m | ffplay -
+  camring pipe front-door --format y4m -n 250 | ffmpeg -i - clip.mp4
+  camring pipe front-door/sub --format gray --latest | ./my-detector 640 360")]
+    Pipe(PipeArgs),
+
+    /// Contact a camera and show what it offers and sends
+    #[command(after_help = "\
+Needs no daemon and no configuration: it speaks to the camera as a reader process does, receives for a
+while and says what came, or at which stage it failed and what to do. Credentials may be part of the
+URL; they are not shown. To keep them out of the list of processes, name a variable: ${NAME}.
+
+The exit code is 1 if the camera sends no picture that could be decoded.
+
+Examples:
+  camring probe rtsp://192.0.2.10/stream1
+  DOOR='se:cret@1' camring probe 'rtsp://viewer:${DOOR}@192.0.2.10/stream1' --transport udp
+  camring probe rtsp://192.0.2.10/stream1 --seconds 30 --json | jq '.video, .measured'")]
+    Probe(ProbeArgs),
 }
 
 /// `camring run`
@@ -187,6 +215,75 @@ pub struct SnapshotArgs {
     /// Where to attach.
     #[command(flatten)]
     pub socket: SocketArg,
+}
+
+/// `camring pipe`
+#[derive(Args, Clone, Debug)]
+pub struct PipeArgs {
+    /// The camera, or one of its streams: front-door, front-door/sub
+    pub camera: String,
+
+    /// What to write
+    #[arg(long, short, value_enum)]
+    pub format: PipeFormat,
+
+    /// Stop after N frames
+    #[arg(short = 'n', long = "frames", value_name = "N")]
+    pub frames: Option<u64>,
+
+    /// Take the newest frame each time, skipping those in between
+    #[arg(long)]
+    pub latest: bool,
+
+    /// Write damaged frames as well
+    #[arg(long)]
+    pub corrupt: bool,
+
+    /// Where to attach.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// What `camring pipe` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PipeFormat {
+    /// YUV4MPEG2: planes as decoded, with a header that ffmpeg, mpv and encoders read
+    Y4m,
+    /// Rows of R, G, B bytes, full range
+    Rgb24,
+    /// The luma plane, 8 bits, as decoded
+    Gray,
+}
+
+/// `camring probe`
+#[derive(Args, Clone, Debug)]
+pub struct ProbeArgs {
+    /// rtsp://[user:password@]host[:port]/path
+    pub url: String,
+
+    /// How long to receive after the first picture
+    #[arg(
+        long, value_name = "N", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub seconds: u64,
+
+    /// How RTP travels
+    #[arg(long, value_enum, default_value_t = ProbeTransport::Tcp)]
+    pub transport: ProbeTransport,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How `camring probe` receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Interleaved in the RTSP connection
+    Tcp,
+    /// Ports of its own
+    Udp,
 }
 
 /// Where the daemon listens.

@@ -68,8 +68,10 @@ fn readers_killed_at_random_tear_nothing_and_keep_their_subscribers() {
     assert_eq!(daemon.camera("neighbour")["restarts"], 0);
     let restarts = daemon.camera("victim")["restarts"].as_u64();
     assert!(restarts >= Some(u64::from(kills())), "{restarts:?}");
-    wait_until("as many memfds as before", PATIENCE, || {
-        process::memfds(daemon.pid()) == memfds
+    // Each client that asks for the status has a page for a moment, also when the first count was
+    // made: a leak would show a hundredfold.
+    wait_until("no more memfds than before", PATIENCE, || {
+        process::memfds(daemon.pid()) <= memfds
     });
 }
 

@@ -132,7 +132,7 @@ fn the_ring_crate_needs_no_runtime_and_no_media_library() {
 
 #[test]
 fn unsafe_is_written_only_where_it_may_be() {
-    for path in sources() {
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
         let name = path.to_str().expect("UTF-8");
         if UNSAFE_MODULES
             .iter()

@@ -1,44 +1,44 @@
 //! Sessions with a third party's server: GStreamer's, playing pre-encoded clips.
 
 #[path = "support/session.rs"]
+mod session;
 mod support;
-
-use std::path::Path;
 
 use camring::reader::session::State;
 use camring::reader::source::{AccessUnit, SourceConfig, Transport, VideoCodec};
 use camring::reader::timeline::{Arrival, Timeline};
 use secrecy::SecretString;
-use support::{CameraProcess, Running, clip, decode, patient};
+use session::{Running, decode, patient};
+use support::{Camera, Farm, PATIENCE, wait_until};
 use tempfile::TempDir;
 use url::Url;
 
 const GOP: usize = 25;
 
-fn config(port: u16, path: &str) -> SourceConfig {
-    let url = Url::parse(&format!("rtsp://127.0.0.1:{port}{path}")).unwrap();
-    let mut config = SourceConfig::new("cam", url);
+fn config(url: &str) -> SourceConfig {
+    let mut config = SourceConfig::new("cam", Url::parse(url).unwrap());
     config.timeouts = patient();
     config
 }
 
-fn mount(path: &str, clip: &Path) -> String {
-    format!("--mount={path}={}@25", clip.display())
-}
-
-/// The first `n` units in a row, from a key frame on, without a loss among them.
+/// The first `n` units in a row, from a key frame on, without a loss among them. Not the very first
+/// unit, which a camera may hold back until PLAY comes: the next one can be several periods later.
 fn intact(units: &[AccessUnit], n: usize) -> Option<&[AccessUnit]> {
-    (0..units.len()).find_map(|at| {
+    (1..units.len()).find_map(|at| {
         let run = units.get(at..at + n)?;
         let whole = run[0].key && run[1..].iter().all(|u| u.lost_before == 0);
         whole.then_some(run)
     })
 }
 
+fn wait_for_teardown(farm: &Farm) {
+    wait_until("TEARDOWN", PATIENCE, || farm.teardowns("live") == 1);
+}
+
 async fn receives(kind: &str, codec: VideoCodec, transport: Transport) {
     let dir = TempDir::new().unwrap();
-    let camera = CameraProcess::start(&[&mount("/live", &clip(dir.path(), kind))]);
-    let mut config = config(camera.port, "/live");
+    let farm = Farm::start(&[Camera::new("live", &format!("{kind}-360p")).fps(25)]);
+    let mut config = config(farm.url("live"));
     config.transport = transport;
     let running = Running::start(config);
     let wanted = 3 * GOP + 5;
@@ -58,18 +58,17 @@ async fn receives(kind: &str, codec: VideoCodec, transport: Transport) {
         })
         .await;
     let observed = running.stop().await;
-    camera.until("TEARDOWN", 1).await;
+    wait_for_teardown(&farm);
 
     assert_eq!(observed.sessions_started, 1, "{:?}", observed.states);
     assert_eq!(observed.sessions_ended, 1);
     let units = &observed.units;
     assert!(units[0].key && units[0].parameters_changed);
     let run = intact(units, wanted).unwrap();
-    let height = if codec == VideoCodec::Mjpeg { 176 } else { 180 };
     for (i, unit) in run.iter().enumerate() {
         assert_eq!(unit.codec, codec);
         assert_eq!(unit.clock_rate, 90_000);
-        assert_eq!(unit.dimensions, Some((320, height)));
+        assert_eq!(unit.dimensions, Some((640, 360)));
         // JPEGs stand for themselves.
         let key = codec == VideoCodec::Mjpeg || i % GOP == 0;
         assert_eq!(unit.key, key, "unit {i} of the run");
@@ -80,7 +79,7 @@ async fn receives(kind: &str, codec: VideoCodec, transport: Transport) {
     let (pictures, complaints) = decode(dir.path(), kind, run);
     assert_eq!(complaints, "");
     assert_eq!(pictures, wanted);
-    let state = format!("{codec} 320x{height} over {transport}");
+    let state = format!("{codec} 640x360 over {transport}");
     assert_eq!(observed.reasons(State::Streaming), [state]);
 
     // The reports and the stamps are on one scale: the timeline believes them.
@@ -138,18 +137,13 @@ async fn mjpeg_over_udp() {
 
 /// A right, a wrong and no password at a camera with a login.
 async fn login(method: &str) {
-    let dir = TempDir::new().unwrap();
-    let password_file = dir.path().join("password");
-    std::fs::write(&password_file, "s3cr3t wörd").unwrap();
-    let camera = CameraProcess::start(&[
-        &mount("/live", &clip(dir.path(), "h264")),
-        "--login",
-        method,
-        "--user=viewer",
-        &format!("--password-file={}", password_file.display()),
-    ]);
+    let camera = Camera::new("live", "h264-180p");
+    let farm = Farm::start(&[match method {
+        "digest" => camera.digest("viewer", "s3cr3t wörd"),
+        _ => camera.basic("viewer", "s3cr3t wörd"),
+    }]);
     let with = |user: Option<&str>, password: &str| {
-        let mut c = config(camera.port, "/live");
+        let mut c = config(farm.url("live"));
         c.username = user.map(str::to_owned);
         c.password = user.map(|_| SecretString::from(password));
         c
@@ -200,9 +194,8 @@ async fn basic_login() {
 
 #[tokio::test]
 async fn a_path_that_does_not_exist() {
-    let dir = TempDir::new().unwrap();
-    let camera = CameraProcess::start(&[&mount("/live", &clip(dir.path(), "h264"))]);
-    let running = Running::start(config(camera.port, "/nothing-here"));
+    let farm = Farm::start(&[Camera::new("live", "h264-180p")]);
+    let running = Running::start(config(&format!("{}/nothing-here", farm.url("live"))));
     running
         .until("it is tried again", |o| o.reconnects >= 2)
         .await;
@@ -218,13 +211,10 @@ async fn a_path_that_does_not_exist() {
 
 #[tokio::test]
 async fn a_camera_that_dies_and_comes_back() {
-    let dir = TempDir::new().unwrap();
-    let mount = mount("/live", &clip(dir.path(), "h264"));
-    let camera = CameraProcess::start(&[&mount]);
-    let port = camera.port;
-    let running = Running::start(config(port, "/live"));
+    let farm = Farm::start(&[Camera::new("live", "h264-180p")]);
+    let running = Running::start(config(farm.url("live")));
     running.until("pictures", |o| o.units.len() > 5).await;
-    camera.kill();
+    farm.stop("live");
     running
         .until("the camera is missed", |o| {
             o.state() == State::Backoff
@@ -234,14 +224,14 @@ async fn a_camera_that_dies_and_comes_back() {
         })
         .await;
     let before = running.look(|o| o.units.len());
-    let camera = CameraProcess::start(&[&mount, &format!("--port={port}")]);
+    farm.restart("live");
     running
         .until("pictures again", |o| o.units.len() > before + 5)
         .await;
     let first = running.look(|o| o.units[before].clone());
     assert!(first.key && first.parameters_changed);
     let observed = running.stop().await;
-    camera.until("TEARDOWN", 1).await;
+    wait_for_teardown(&farm);
     assert!(observed.reasons(State::Backoff)[0].starts_with("the camera ended the stream"));
     assert!(!observed.was(State::Failed) && !observed.was(State::Unauthorized));
 }

@@ -59,6 +59,8 @@ mod model;
 #[cfg(not(loom))]
 pub mod attach;
 #[cfg(not(loom))]
+mod close;
+#[cfg(not(loom))]
 mod descriptor;
 #[cfg(not(loom))]
 mod error;
@@ -75,6 +77,7 @@ mod subscriber;
 pub use crate::{
     attach::{AttachError, client::default_socket_path},
     bell::{Bell, BellPage},
+    close::close_ring,
     descriptor::{FrameDescriptor, FrameFlags, Plane},
     error::{BadDescriptor, FormatError, RingError},
     frames::{CloseReason, FrameRingSpec, FrameWriter, SlotId, SubscriberPages},
@@ -93,3 +96,19 @@ pub(crate) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+/// Which threads may have what: part of the interface, so checked where it would break.
+#[cfg(not(loom))]
+const _: () = {
+    const fn send<T: Send>() {}
+    const fn send_and_sync<T: Send + Sync>() {}
+    send_and_sync::<Client>();
+    send_and_sync::<Frame>();
+    send_and_sync::<SealedMemory>();
+    send_and_sync::<Bell>();
+    send_and_sync::<PacketReader>();
+    send::<Subscription>();
+    send::<PacketSubscription>();
+    send::<FrameWriter>();
+    send::<PacketWriter>();
+};

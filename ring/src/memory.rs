@@ -203,6 +203,7 @@ impl Mapping {
                 len: memory.len,
                 source,
             })?;
+        keep_out_of_core_dumps(&raw);
         Ok(Self {
             raw,
             fd: Some(memory.fd),
@@ -217,6 +218,7 @@ impl Mapping {
                 len: memory.len,
                 source,
             })?;
+        keep_out_of_core_dumps(&raw);
         Ok(Self { raw, fd: None })
     }
 
@@ -301,6 +303,12 @@ impl Mapping {
             Err(e) => Err(failed(e)),
         }
     }
+}
+
+/// A camera's pictures do not belong into a core dump, and would make it gigabytes long.
+fn keep_out_of_core_dumps(raw: &MmapRaw) {
+    // Nothing depends on it.
+    let _ = raw.advise(Advice::DontDump);
 }
 
 fn options(memory: &SealedMemory) -> Result<MmapOptions, MemoryError> {

@@ -2,7 +2,8 @@
 //!
 //! The subscriber may write anything into it. The writer relies on nothing but the page's sealed
 //! length, which says how many words it looks at; the broker chose that length, so a subscriber
-//! cannot raise its own quota.
+//! cannot raise its own quota. What is left to a hostile one: to pin up to its quota for as long
+//! as it is connected, and to punch holes into its page, which costs the writer a page fault.
 
 use std::mem::offset_of;
 

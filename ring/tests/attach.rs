@@ -153,8 +153,23 @@ fn damaged_frames_are_hidden_and_counted() {
         (11, 0, 2)
     );
 
+    // Hidden by one look, not counted again by the next; the rest is missed.
+    put_with(&writer, bad);
+    assert!(yard.next().unwrap().is_none());
+    put_with(&writer, bad);
+    assert!(yard.latest().unwrap().is_none());
+    for _ in 0..8 {
+        put(&writer);
+    }
+    let frame = yard.latest().unwrap().unwrap();
+    assert_eq!(
+        (frame.sequence(), frame.missed(), frame.hidden()),
+        (21, 7, 2)
+    );
+    drop(frame);
+
     let frame = raw.latest().unwrap().unwrap();
-    assert_eq!((frame.sequence(), frame.missed()), (11, 10));
+    assert_eq!((frame.sequence(), frame.missed()), (21, 20));
     put_with(&writer, bad);
     assert!(
         raw.next()

@@ -3,17 +3,12 @@
 
 mod support;
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use camring_ring::attach::server::{recv_with_fds, send_with_fds};
-use camring_ring::attach::wire::{ATTACH_VERSION, ClientMessage, DaemonMessage, RingKind};
 use camring_ring::*;
-use rustix::event::{PollFd, PollFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use support::*;
 
 struct Dice(u64);
@@ -37,44 +32,6 @@ impl Dice {
     }
 }
 
-fn ask(socket: &OwnedFd, message: &ClientMessage) -> (DaemonMessage, Vec<OwnedFd>) {
-    send_with_fds(socket, &message.encode(), &[]).unwrap();
-    rustix::event::poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
-    let mut buffer = [0; 4096];
-    let (len, fds) = recv_with_fds(socket, &mut buffer, 3).unwrap();
-    let answer = DaemonMessage::decode(&buffer[..len]).unwrap();
-    let received = ClientMessage::Received {
-        request: answer.request(),
-    };
-    send_with_fds(socket, &received.encode(), &[]).unwrap();
-    (answer, fds)
-}
-
-/// Attaches without the crate's client: its bell page, its pin page, the ring.
-fn attach_raw(path: &Path, pins: u8) -> (OwnedFd, OwnedFd, OwnedFd, OwnedFd) {
-    let kind = SocketType::SEQPACKET;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
-    let socket = socket.unwrap();
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-    let (_, bell) = ask(
-        &socket,
-        &ClientMessage::Hello {
-            version: ATTACH_VERSION,
-        },
-    );
-    let attach = ClientMessage::Attach {
-        request: 1,
-        kind: RingKind::Frames,
-        pins,
-        pollable: false,
-        name: "yard".to_owned(),
-    };
-    let (_, fds) = ask(&socket, &attach);
-    let [ring, page] = fds.try_into().unwrap();
-    let [bell] = bell.try_into().unwrap();
-    (socket, bell, page, ring)
-}
-
 fn scribble(fd: impl AsFd, at: u64, value: u64) {
     rustix::io::pwrite(fd, &value.to_le_bytes(), at).unwrap();
 }
@@ -93,7 +50,9 @@ fn scribbled_pins_and_bells_hurt_only_the_scribbler() {
     let stop = Arc::new(AtomicBool::new(false));
     let scribblers: Vec<_> = (0..3)
         .map(|n| {
-            let (socket, bell, page, _ring) = attach_raw(&broker.path(), 4);
+            let Raw {
+                socket, bell, page, ..
+            } = attach_raw(&broker.path(), "yard", 4);
             let len = rustix::fs::fstat(&page).unwrap().st_size as u64;
             let stop = Arc::clone(&stop);
             std::thread::spawn(move || {
@@ -137,7 +96,12 @@ fn scribbled_pins_and_bells_hurt_only_the_scribbler() {
 fn a_page_cannot_be_made_to_hold_more_pins() {
     let broker = Broker::start();
     let writer = broker.frames("yard", SPEC);
-    let (_socket, _bell, page, ring) = attach_raw(&broker.path(), 2);
+    let Raw {
+        socket: _socket,
+        page,
+        ring,
+        ..
+    } = attach_raw(&broker.path(), "yard", 2);
     let size = rustix::fs::fstat(&page).unwrap().st_size as u64;
     assert!(
         rustix::fs::ftruncate(&page, size + 8).is_err(),

@@ -124,37 +124,7 @@ fn descriptors(of: &str) -> Vec<String> {
 }
 
 fn raw_ring(path: &Path) -> (OwnedFd, usize) {
-    use camring_ring::attach::server::{recv_with_fds, send_with_fds};
-    use camring_ring::attach::wire::{ClientMessage, RingKind};
-    use rustix::event::{PollFd, PollFlags};
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let kind = SocketType::SEQPACKET;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
-    let socket = socket.unwrap();
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-    let ask = |message: ClientMessage| {
-        send_with_fds(&socket, &message.encode(), &[]).unwrap();
-        rustix::event::poll(&mut [PollFd::new(&socket, PollFlags::IN)], None).unwrap();
-        let (_, fds) = recv_with_fds(&socket, &mut [0; 4096], 3).unwrap();
-        send_with_fds(
-            &socket,
-            &ClientMessage::Received { request: 0 }.encode(),
-            &[],
-        )
-        .unwrap();
-        fds
-    };
-    ask(ClientMessage::Hello { version: 1 });
-    let name = "yard".to_owned();
-    let kind = RingKind::Frames;
-    let mut fds = ask(ClientMessage::Attach {
-        request: 1,
-        kind,
-        pins: 1,
-        pollable: false,
-        name,
-    });
-    let ring = fds.swap_remove(0);
+    let ring = attach_raw(path, "yard", 1).ring;
     let len = rustix::fs::fstat(&ring).unwrap().st_size as usize;
     (ring, len)
 }

@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 
 pub mod check;
+pub mod pipe;
+pub mod probe;
 pub mod run;
 pub mod snapshot;
 pub mod status;
@@ -46,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &global),
         Command::Tail(args) => tail::run(args, &global),
         Command::Snapshot(args) => snapshot::run(args, &global),
+        Command::Pipe(args) => pipe::run(args, &global),
+        Command::Probe(args) => probe::run(args, &global),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,8 +88,16 @@ fn report(error: &anyhow::Error) -> u8 {
 pub fn connect(socket: &Path) -> anyhow::Result<Client> {
     Client::connect(socket).map_err(|error| match error {
         AttachError::NoDaemon { .. } => NoDaemon(error.to_string()).into(),
-        other => other.into(),
+        other => while_asking(other),
     })
+}
+
+/// The daemon went away instead of answering: says so with the exit code for that.
+pub fn while_asking(error: AttachError) -> anyhow::Error {
+    match error {
+        AttachError::Disconnected => NoDaemon(error.to_string()).into(),
+        other => other.into(),
+    }
 }
 
 /// The daemon went away while it was needed: says so with the exit code for that.

@@ -1,10 +1,11 @@
 //! `camring snapshot CAMERA -o x.jpg`: the camera's newest frame as a JPEG.
 //!
-//! Promises: the file appears whole or not at all (written beside its place, then renamed).
+//! Promises: a file appears whole or not at all (written beside its place, then renamed); what is
+//! no file, say a pipe, is written to in place.
 //! Must never: hold a frame longer than its encoding takes.
 #![deny(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
@@ -28,7 +29,9 @@ pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
         timeout: args.timeout,
         ..AttachOptions::default()
     };
-    let mut frames = client.attach(&args.camera, &options)?;
+    let mut frames = client
+        .attach(&args.camera, &options)
+        .map_err(cmd::while_asking)?;
     let frame = loop {
         if let Some(frame) = frames.latest().map_err(cmd::while_attached)? {
             break frame;
@@ -51,8 +54,7 @@ pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
             .write_all(&image)
             .context("cannot write to standard output");
     }
-    write_whole(&args.output, &image)
-        .with_context(|| format!("cannot write {}", args.output.display()))
+    write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))
 }
 
 /// Reads the frame in place; it cannot change while it is held.
@@ -75,6 +77,16 @@ fn encode(frame: &Frame, percent: u8) -> Result<Vec<u8>, MediaError> {
 /// From per cent, as everybody knows it, to the encoder's quantiser scale of 31 to 2.
 fn quality(percent: u8) -> jpeg::Quality {
     jpeg::Quality::new(31 - (percent.min(100) / 2).min(29))
+}
+
+/// Writes a file whole or not at all; a device or a pipe is written to, not replaced.
+fn write(path: &Path, data: &[u8]) -> io::Result<()> {
+    match fs::metadata(path) {
+        // Where a symbolic link leads to is replaced, not the link.
+        Ok(there) if there.is_file() => write_whole(&fs::canonicalize(path)?, data),
+        Ok(_) => OpenOptions::new().write(true).open(path)?.write_all(data),
+        Err(_) => write_whole(path, data),
+    }
 }
 
 /// Writes beside the place, then renames over it.

@@ -30,7 +30,8 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
     let socket = cmd::socket(&args.socket, global)?;
     let mut client = cmd::connect(&socket)?;
     let Some(period) = args.watch else {
-        return print(&client.status_json()?, args.json, false);
+        let text = client.status_json().map_err(cmd::while_asking)?;
+        return print(&text, args.json, false);
     };
     let in_place = io::stdout().is_terminal() && !args.json;
     if in_place {
@@ -43,7 +44,7 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
             // The daemon was restarted meanwhile, perhaps.
             Err(AttachError::Disconnected | AttachError::Io(_)) => {
                 client = cmd::connect(&socket)?;
-                client.status_json()?
+                client.status_json().map_err(cmd::while_asking)?
             }
             Err(error) => return Err(error.into()),
         };

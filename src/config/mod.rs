@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
-pub use resolve::show_cores;
+pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };

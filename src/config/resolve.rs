@@ -20,7 +20,7 @@ use super::site::{Client, Cpu, Decode, Retry, Ring, Site, Stream, Transport};
 use super::value::{self, Environment, show_size};
 
 pub use settings::show_cores;
-pub use source::plain_password;
+pub use source::{camera_url, plain_password};
 
 /// Where relative to the runtime directory the attach socket is; `sun_path` has 108 bytes.
 const LONGEST_RUNTIME_DIR: usize = 107 - "/attach.sock".len();

@@ -127,8 +127,9 @@ pub enum ToSupervisor {
         /// The sequence number of the first frame in it: after the last of the former ring.
         first_sequence: u64,
     },
-    /// The packet ring cannot be resumed: it is in an impossible state. Said before the reader
-    /// ends; its successor gets a new one. (Frame ring: ask for a new one, and go on.)
+    /// The packet ring cannot be resumed: it is in an impossible state. Answered by
+    /// [`ToReader::PacketRing`] with a new one; a reader may as well exit, the next one gets it.
+    /// (For a frame ring: [`ToSupervisor::NeedFrameRing`].)
     NeedPacketRing,
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {

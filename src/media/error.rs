@@ -1,3 +1,5 @@
+//! Why something in `media` failed: texts that name the codec or the sizes, never the content.
+
 use super::Codec;
 
 /// What can go wrong between an access unit and a picture.

@@ -1,4 +1,4 @@
-//! One picture as a JPEG file: what `snapshot` writes.
+//! One picture as a JPEG file (what `snapshot` writes) or as RGB (`pipe`).
 
 use super::{ColorRange, MediaError, PixelFormat};
 
@@ -43,22 +43,38 @@ pub fn encode(image: &Image<'_>, quality: Quality) -> Result<Vec<u8>, MediaError
             "a JPEG is 1 to 65,500 pixels wide and high",
         ));
     }
-    if image.planes.len() != image.format.planes() {
-        return Err(MediaError::Geometry(
-            "the number of planes does not fit the format",
-        ));
-    }
-    for (index, (bytes, stride)) in image.planes.iter().enumerate() {
-        let (row, rows) = image
-            .format
-            .plane_size(index, image.width, image.height)
-            .ok_or(MediaError::Geometry("a plane is too large to describe"))?;
-        let needed = stride
-            .checked_mul(rows as usize - 1)
-            .and_then(|n| n.checked_add(row as usize));
-        if *stride < row as usize || needed.is_none_or(|needed| bytes.len() < needed) {
-            return Err(MediaError::Geometry("a plane is shorter than its rows"));
-        }
-    }
+    image.check()?;
     super::ffi::jpeg::encode(image, quality.0)
+}
+
+/// Appends `image` to `out` as rows of R, G, B bytes without padding, full range, converted as range
+/// and matrix say.
+pub fn append_rgb24(image: &Image<'_>, out: &mut Vec<u8>) -> Result<(), MediaError> {
+    image.check()?;
+    super::ffi::rgb::append(image, out)
+}
+
+impl Image<'_> {
+    /// Every plane has its rows.
+    fn check(&self) -> Result<(), MediaError> {
+        let image = self;
+        if image.planes.len() != image.format.planes() {
+            return Err(MediaError::Geometry(
+                "the number of planes does not fit the format",
+            ));
+        }
+        for (index, (bytes, stride)) in image.planes.iter().enumerate() {
+            let (row, rows) = image
+                .format
+                .plane_size(index, image.width, image.height)
+                .ok_or(MediaError::Geometry("a plane is too large to describe"))?;
+            let needed = stride
+                .checked_mul(rows as usize - 1)
+                .and_then(|n| n.checked_add(row as usize));
+            if *stride < row as usize || needed.is_none_or(|needed| bytes.len() < needed) {
+                return Err(MediaError::Geometry("a plane is shorter than its rows"));
+            }
+        }
+        Ok(())
+    }
 }

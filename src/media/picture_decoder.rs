@@ -1,3 +1,8 @@
+//! Access units in, pictures out: decides where each picture may be decoded, and reopens the decoder
+//! when the stream changes.
+//!
+//! Must never let a picture be published in place that may still be drawn into.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;

@@ -6,9 +6,11 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use rustix::process::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
@@ -54,8 +56,26 @@ struct End {
     ran: Duration,
 }
 
-/// Keeps a camera's reader running until the shutdown.
+/// Keeps a camera's reader running until the shutdown, come what may: not even a fault of this
+/// program, which a reader's messages might bring about, may leave a camera without.
 pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_pause: Duration) {
+    let mut pause = first_pause;
+    loop {
+        let kept = try_keep(&supervisor, &camera, pause);
+        if AssertUnwindSafe(kept).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(camera = %camera.stream.id, "a fault of this program; starting over");
+        // The reader was killed with its `Watched`; whether it has ended is not known.
+        camera.disconnect();
+        camera.rings.borrow_mut().abandon();
+        camera.life.borrow_mut().end();
+        supervisor.placement.borrow_mut().remove(camera.index);
+        pause = policy::FAULT_PAUSE;
+    }
+}
+
+async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause: Duration) {
     let mut shutdown = supervisor.shutdown.subscribe();
     let mut backoff = Backoff::new(&camera.stream.retry);
     let mut pause = first_pause;
@@ -67,12 +87,12 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
             () = sleep(pause) => {}
         }
         // A spawner that does not answer is waited for longer than a shutdown may take.
-        let start = tokio::select! {
+        let reader = tokio::select! {
             biased;
             _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
-            start = Reader::start(&supervisor, &camera, started) => start,
+            reader = Reader::start(supervisor, camera, started) => reader,
         };
-        let said = match start {
+        let (state, said) = match reader {
             Ok(reader) => {
                 started = true;
                 let end = reader.live().await;
@@ -100,7 +120,6 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
                 )
             }
         };
-        let (state, said) = said;
         let reason = format!("{said}; next try in {:.1} s", pause.as_secs_f64());
         tracing::warn!(camera = %camera.stream.id, "{reason}");
         camera.life.borrow_mut().set_state(state, reason);
@@ -484,9 +503,10 @@ impl<'a> Reader<'a> {
         while let Ok(Some(Received { message, .. })) = self.control.try_recv::<ToSupervisor>() {
             match message {
                 ToSupervisor::Fault { text } => self.last_words = Some(printable(&text)),
-                // Refused, it is asked for again by the next reader.
                 ToSupervisor::NeedPacketRing => {
-                    let _ = self.supervisor.make_packet_ring(self.camera);
+                    if let Err(refusal) = self.supervisor.make_packet_ring(self.camera) {
+                        self.last_words = Some(format!("no other packet ring: {refusal}"));
+                    }
                 }
                 _ => {}
             }

@@ -263,6 +263,7 @@ impl Supervisor {
         });
         if ended.await.is_err() {
             tracing::error!("{} readers do not end", readers.len());
+            readers.shutdown().await;
         }
         warm.abort();
         self.template.close(policy::SPAWNER_GRACE).await;

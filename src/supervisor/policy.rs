@@ -48,6 +48,9 @@ pub const SPAWNER_RETRY: Duration = Duration::from_secs(1);
 /// From the start of a spawner, which loads and warms 98 libraries, to its first answer.
 pub const SPAWNER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Before a camera is taken up again after a fault of the supervisor itself: long enough for a
+/// killed reader to be gone, and for the log not to fill.
+pub const FAULT_PAUSE: Duration = Duration::from_secs(5);
 /// From the order to end to SIGKILL, for the spawner: it has nothing to say goodbye to.
 pub const SPAWNER_GRACE: Duration = Duration::from_millis(300);
 

@@ -41,7 +41,8 @@ impl Reaper {
     }
 }
 
-/// A child that is being watched. When dropped before it ended, [`Reaper::sweep`] takes it later.
+/// A child that is being watched. When dropped before it ended, it is killed, and
+/// [`Reaper::sweep`] reaps it.
 pub(super) struct Watched {
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
@@ -96,6 +97,9 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
+        if !self.has_exited() {
+            self.kill();
+        }
         self.known.borrow_mut().remove(&self.pid.as_raw_pid());
     }
 }

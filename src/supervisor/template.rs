@@ -124,11 +124,17 @@ impl Template {
         name: &str,
         control: ControlSocket,
     ) -> Result<Watched, ForkError> {
-        let mut guard = self.live.lock().await;
-        let live = self.ensure(&mut guard).await?;
-        let forked = self.ask(live, title, name, control).await;
+        let mut place = self.live.lock().await;
+        self.ensure(&mut place).await?;
+        // Out of its place until the answer is there: should this be cancelled half-way, nobody
+        // else gets a template with a stale answer in its socket; dropping it ends it.
+        let Some(live) = place.take() else {
+            return Err(ForkError::Lost("it has ended".into()));
+        };
+        let forked = self.ask(&live, title, name, control).await;
+        *place = Some(live);
         if let Err(ForkError::Lost(_) | ForkError::Refused(_)) = &forked {
-            self.end(&mut guard);
+            self.end(&mut place);
         }
         forked
     }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
 /// What can still be allocated, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headroom {
@@ -14,30 +16,27 @@ pub struct Headroom {
 }
 
 /// The least of MemAvailable and of what is left in each memory cgroup around this process
-/// (v1 or v2). `None` where `/proc/meminfo` cannot be read: then nothing can be promised.
+/// (v1 or v2). `None` where the machine's memory cannot be read: then nothing can be promised.
 pub fn headroom() -> Option<Headroom> {
     let machine = Headroom {
-        bytes: mem_available(&fs::read_to_string("/proc/meminfo").ok()?)?,
+        bytes: machine()?.available_memory(),
         source: "MemAvailable".into(),
     };
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = cgroup_headroom(Path::new("/sys/fs/cgroup"), &own);
-    groups.into_iter().chain([machine]).min_by_key(|h| h.bytes)
+    let least = groups.into_iter().chain([machine]);
+    least.min_by_key(|h| h.bytes).filter(|h| h.bytes > 0)
 }
 
-/// Bytes of MemTotal: the machine's memory.
+/// The machine's memory in bytes.
 pub fn total() -> Option<u64> {
-    meminfo_field(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+    Some(machine()?.total_memory()).filter(|bytes| *bytes > 0)
 }
 
-fn mem_available(meminfo: &str) -> Option<u64> {
-    meminfo_field(meminfo, "MemAvailable:")
-}
-
-fn meminfo_field(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+/// The machine's memory at this moment.
+fn machine() -> Option<System> {
+    let ram = MemoryRefreshKind::nothing().with_ram();
+    System::new_with_specifics(RefreshKind::nothing().with_memory(ram)).ok()
 }
 
 /// What is left in the group nearest to its limit, from this process's up to the root.

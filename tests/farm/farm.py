@@ -27,7 +27,7 @@ or "ERROR text":
     resume NAME     goes on with a key frame
     lose NAME P     loses each RTP packet with probability P (camera option lossy)
     clients         number of connected clients per camera
-    stats           CPU seconds, pictures sent and sent late (> 20 ms)
+    stats           CPU seconds, pictures sent and sent late (> 20 ms), TEARDOWN requests
     quit
 
 --sendts FILE: an array of int64, 16384 per camera in order: CLOCK_MONOTONIC ns just before the picture with
@@ -306,8 +306,9 @@ class Camera:
         self.hanging: list[socket.socket] | None = None
         self.feeds: list[Feed] = []
         self.loss_elements: list[Gst.Element] = []
-        self.sent = 0
+        self.sent = self.teardowns = 0
         self.server = GstRtspServer.RTSPServer()
+        self.server.connect("client-connected", self._on_client)
         self._protect()
         self._mount()
         self._listener = socket.socket()
@@ -360,6 +361,13 @@ class Camera:
             return True
         self.server.transfer_connection(Gio.Socket.new_from_fd(connection.detach()), address, port, None)
         return True
+
+    def _on_client(self, _server: GstRtspServer.RTSPServer, client: GstRtspServer.RTSPClient) -> None:
+        client.connect("teardown-request", self._on_teardown)
+
+    def _on_teardown(self, *_: object) -> None:
+        with self.lock:
+            self.teardowns += 1
 
     # --- pictures
 
@@ -478,7 +486,7 @@ class Farm:
             "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
             "sent": self.pacer.sent,
             "late": self.pacer.late,
-            "cameras": {name: camera.sent for name, camera in self.cameras.items()},
+            "cameras": {n: {"sent": c.sent, "teardowns": c.teardowns} for n, c in self.cameras.items()},
         }
 
     def obey(self, line: str) -> str:

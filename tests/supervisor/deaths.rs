@@ -54,9 +54,12 @@ pub fn readers_killed_again_and_again() {
     for _ in 0..20 {
         assert_eq!(next(&mut neighbour).generation(), 1);
     }
-    // Two cameras of two rings, two pin pages, one bell: as before the first kill.
+    // Two cameras of two rings, two pin pages, one bell: as before the first kill. Only root can
+    // see a process's descriptors that is not dumpable.
+    let visible = !descriptors(world.pid()).is_empty();
     wait_for("no leaked memfd", || match memfds() {
         7 => Ok(()),
+        _ if !visible => Ok(()),
         now => Err(format!("{now}: {:#?}", descriptors(world.pid()))),
     });
     let zombies = || descendants(world.pid()).len();
@@ -83,6 +86,25 @@ pub fn a_reader_killed_between_two_rings() {
         }
     }
     assert!(world.camera("door").restarts >= 1);
+}
+
+pub fn a_packet_ring_beyond_repair_is_replaced() {
+    let world = World::with_cameras(&[("door", "new_packets=1")]);
+    // Whoever attached to the first one is moved to the second.
+    let mut units = world.client().attach_packets("door", &options(1)).unwrap();
+    let mut bytes = Vec::new();
+    let unit = units
+        .next_timeout(&mut bytes, std::time::Duration::from_secs(60))
+        .unwrap();
+    assert!(unit.is_some());
+    let seen = world.wait_for_camera("door", "one restart", |c| c.restarts == 1);
+    assert!(seen.ring_bytes > 0);
+    wait_for("the first one to be given back", || {
+        match world.status().memory.replaced_bytes {
+            0 => Ok(()),
+            left => Err(left.to_string()),
+        }
+    });
 }
 
 pub fn subscribers_killed_and_stopped_holding_pins() {

@@ -79,6 +79,10 @@ const TESTS: &[(&str, fn())] = &[
         deaths::a_reader_killed_between_two_rings,
     ),
     (
+        "deaths::a_packet_ring_beyond_repair_is_replaced",
+        deaths::a_packet_ring_beyond_repair_is_replaced,
+    ),
+    (
         "deaths::subscribers_killed_and_stopped_holding_pins",
         deaths::subscribers_killed_and_stopped_holding_pins,
     ),

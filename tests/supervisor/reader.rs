@@ -92,6 +92,10 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
             other => return Err(format!("unexpected {other:?}").into()),
         }
     }
+    if plan.has("new_packets") && begun.start.restarts == 0 {
+        control.send(&ToSupervisor::NeedPacketRing, &[])?;
+        return Err("the packet ring is beyond repair".into());
+    }
     let mut reader = Reader {
         control,
         size: plan.number("size").unwrap_or(4096),

@@ -108,6 +108,12 @@ impl Farm {
     /// Starts these cameras and waits until they can be reached.
     #[track_caller]
     pub fn start(cameras: &[Camera]) -> Farm {
+        Farm::start_with(cameras, &[])
+    }
+
+    /// The same, with further arguments of `farm.py`; they win over those given here.
+    #[track_caller]
+    pub fn start_with(cameras: &[Camera], arguments: &[&str]) -> Farm {
         let folder = tempfile::Builder::new()
             .prefix("camring-farm-")
             .tempdir()
@@ -119,6 +125,7 @@ impl Farm {
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/farm/farm.py"))
             .args(["--exit-on-eof", "--rtcp-interval-ms", "300", "--sendts"])
             .arg(&send_times)
+            .args(arguments)
             .args(
                 cameras
                     .iter()
@@ -261,7 +268,16 @@ impl Farm {
 
     /// Pictures that a camera has sent so far.
     pub fn sent(&self, name: &str) -> u64 {
-        self.command("stats")["cameras"][name]
+        self.counter(name, "sent")
+    }
+
+    /// Sessions that clients have ended in order, by TEARDOWN.
+    pub fn teardowns(&self, name: &str) -> u64 {
+        self.counter(name, "teardowns")
+    }
+
+    fn counter(&self, name: &str, what: &str) -> u64 {
+        self.command("stats")["cameras"][name][what]
             .as_u64()
             .expect("a count")
     }

@@ -139,6 +139,11 @@ impl Witness {
         }
     }
 
+    /// Of its pictures.
+    pub fn tag(&self) -> u8 {
+        self.tag
+    }
+
     /// How many pictures the clip has before it repeats.
     pub fn pictures(&self) -> u16 {
         self.pictures

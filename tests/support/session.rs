@@ -1,11 +1,10 @@
-//! What the session tests share: a session loop under observation, clips, and cameras.
+//! What the session tests share: a session loop under observation.
 #![allow(dead_code)] // each test binary uses its part
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -255,50 +254,6 @@ impl Running {
     }
 }
 
-/// A clip of two seconds at 25 fps with a key frame every second, in `dir`.
-pub fn clip(dir: &Path, kind: &str) -> PathBuf {
-    let path = dir.join(format!("clip.{kind}"));
-    let codec: &[&str] = match kind {
-        "h264" => &[
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-x264-params",
-            "keyint=25:min-keyint=25:scenecut=0:bframes=0:aud=1:threads=1",
-            "-f",
-            "h264",
-        ],
-        "h265" => &[
-            "-c:v",
-            "libx265",
-            "-preset",
-            "ultrafast",
-            "-x265-params",
-            "keyint=25:min-keyint=25:scenecut=0:bframes=0:aud=1:pools=none:frame-threads=1:log-level=error",
-            "-f",
-            "hevc",
-        ],
-        // RFC 2435 carries no Huffman tables: they must be the standard ones.
-        "mjpeg" => &[
-            "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-huffman", "default", "-f", "mjpeg",
-        ],
-        other => panic!("no clip of kind {other}"),
-    };
-    // RFC 2435 counts in units of 8 pixels.
-    let height = if kind == "mjpeg" { 176 } else { 180 };
-    let done = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i"])
-        .arg(format!("testsrc2=size=320x{height}:rate=25:duration=2"))
-        .args(["-pix_fmt", "yuv420p"])
-        .args(codec)
-        .arg(&path)
-        .status()
-        .expect("ffmpeg runs");
-    assert!(done.success(), "ffmpeg makes a {kind} clip");
-    path
-}
-
 /// Decodes `units` with the ffmpeg tool; returns the number of pictures and its complaints.
 pub fn decode(dir: &Path, kind: &str, units: &[AccessUnit]) -> (usize, String) {
     let path = dir.join(format!("received.{kind}"));
@@ -316,82 +271,4 @@ pub fn decode(dir: &Path, kind: &str, units: &[AccessUnit]) -> (usize, String) {
         .filter(|l| !l.starts_with('#'))
         .count();
     (pictures, String::from_utf8_lossy(&done.stderr).into_owned())
-}
-
-/// GStreamer's RTSP server in a process of its own; ended when dropped.
-pub struct CameraProcess {
-    child: Child,
-    pub port: u16,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl CameraProcess {
-    /// `args` as of `session_camera.py`.
-    pub fn start(args: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/session_camera.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Debian's python3 runs");
-        let stdout = child.stdout.take().expect("piped");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (ready, port) = std::sync::mpsc::channel();
-        let lines = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(port) = line.strip_prefix("READY port=") {
-                    let _ = ready.send(port.parse::<u16>().expect("a port"));
-                }
-                lines.lock().unwrap().push(line);
-            }
-        });
-        // Built before waiting, so that a failure below ends the process too.
-        let mut camera = CameraProcess {
-            child,
-            port: 0,
-            log,
-        };
-        camera.port = port
-            .recv_timeout(PATIENCE)
-            .expect("session_camera.py gets ready (are GStreamer's Python bindings installed?)");
-        camera
-    }
-
-    /// How often `event` was logged.
-    pub fn count(&self, event: &str) -> usize {
-        self.log
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|l| *l == event)
-            .count()
-    }
-
-    /// Waits until `event` was logged `n` times.
-    pub async fn until(&self, event: &str, n: usize) {
-        let since = Instant::now();
-        while self.count(event) < n {
-            assert!(
-                since.elapsed() < PATIENCE,
-                "the camera never saw {n} × {event}"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// `kill -9`.
-    pub fn kill(mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it can be waited for");
-    }
-}
-
-impl Drop for CameraProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -284,14 +284,7 @@ impl FrameWriter {
     /// Ends the ring for its subscribers: they take what is still visible, then attach to its
     /// successor or learn that the camera is gone.
     pub fn close(&mut self, reason: CloseReason) {
-        let state = match reason {
-            CloseReason::Replaced => RingState::Replaced,
-            CloseReason::Removed => RingState::Removed,
-        };
-        // SYNC: pairs with the Acquire in `MappedFrames::state`: frames before the end are seen.
-        self.ring
-            .state_word()
-            .store(state as u32, Ordering::Release);
+        reason.mark(self.ring.state_word());
         self.bells.ring();
     }
 

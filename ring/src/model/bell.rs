@@ -96,28 +96,28 @@ fn run<R: Rules + 'static>(preemptions: usize, threads: usize) {
 
 #[test]
 fn one_thread() {
-    run::<Sound>(4, 1);
+    run::<Sound>(5, 1);
 }
 
 #[test]
 fn two_threads_of_a_client() {
-    run::<Sound>(2, 2);
+    run::<Sound>(3, 2);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "deadlock")]
 fn must_fail_without_the_ringers_fence() {
     run::<NoRingFence>(4, 1);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "deadlock")]
 fn must_fail_without_the_waiters_fence() {
     run::<NoWaitFence>(4, 1);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "deadlock")]
 fn must_fail_when_the_woken_thread_wakes_nobody() {
     run::<NoChain>(2, 2);
 }

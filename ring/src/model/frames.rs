@@ -176,7 +176,7 @@ const CASE: Case = Case {
 };
 
 fn run<R: Rules + 'static>(case: Case) {
-    explore(3, move || {
+    explore(4, move || {
         let ring = Arc::new(Ring::<R>::new(case.slots));
         let pins: Vec<Pin> = (0..case.subscribers)
             .map(|_| Arc::new(AtomicU64::new(0)))
@@ -302,19 +302,19 @@ fn killed_after_the_head() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn must_fail_without_the_subscribers_fence() {
     run::<NoSubscriberFence>(CASE);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn must_fail_without_the_writers_fence() {
     run::<NoWriterFence>(CASE);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn must_fail_with_a_relaxed_pin() {
     run::<RelaxedPin>(Case {
         publish: 4,
@@ -324,19 +324,19 @@ fn must_fail_with_a_relaxed_pin() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn must_fail_with_a_relaxed_clear() {
     run::<RelaxedClear>(CASE);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn must_fail_with_a_relaxed_scan() {
     run::<RelaxedScan>(CASE);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "currently reading from cell")]
 fn must_fail_when_scanning_before_invalidating() {
     run::<ScanFirst>(CASE);
 }
@@ -344,7 +344,7 @@ fn must_fail_when_scanning_before_invalidating() {
 /// A subscriber arrives while the writer publishes. `early`: the writer looks its list up before
 /// the fence.
 fn attach(early: bool) {
-    explore(3, move || {
+    explore(4, move || {
         let ring = Arc::new(Ring::<Sound>::new(2));
         let list = Arc::new(RwLock::new(Vec::new()));
         let mut writer = Slots::resume(&*ring, 1, 1).expect("a fresh ring");
@@ -376,7 +376,7 @@ fn attached_while_publishing() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "currently reading from cell")]
 fn must_fail_when_the_list_is_read_before_the_fence() {
     attach(true);
 }

@@ -112,7 +112,7 @@ fn check<R: Rules>(ring: &Ring<R>, sequence: u64) -> bool {
 }
 
 fn run<R: Rules + 'static>(death: Option<Step>) {
-    explore(2, move || {
+    explore(if death.is_some() { 3 } else { 2 }, move || {
         let ring = Arc::new(Ring::<R>::new());
         let reader = thread::spawn({
             let ring = Arc::clone(&ring);
@@ -194,19 +194,19 @@ fn killed_after_the_key() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "torn")]
 fn must_fail_without_the_writers_fence() {
     run::<NoAppendFence>(None);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "torn")]
 fn must_fail_without_the_readers_fence() {
     run::<NoReadFence>(None);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "torn")]
 fn must_fail_when_oldest_moves_last() {
     run::<LateOldest>(None);
 }

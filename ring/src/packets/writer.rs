@@ -202,14 +202,7 @@ impl PacketWriter {
 
     /// Ends the ring for its subscribers.
     pub fn close(self, reason: CloseReason) {
-        let state = match reason {
-            CloseReason::Replaced => RingState::Replaced,
-            CloseReason::Removed => RingState::Removed,
-        };
-        // SYNC: pairs with the Acquire in `MappedPackets::state`.
-        self.ring
-            .state_word()
-            .store(state as u32, Ordering::Release);
+        reason.mark(self.ring.state_word());
         self.bells.ring();
     }
 }

@@ -270,7 +270,7 @@ impl Subscription {
                     protocol::numbered(&**self.attachment.ring(), sequence)
                 };
                 let Some(entry) = found else { continue };
-                match self.try_give(entry, sequence)? {
+                match self.try_give(entry, sequence, self.hidden)? {
                     Look::Frame(frame) => return Ok(Some(frame)),
                     Look::Gone | Look::Hidden => {}
                 }
@@ -288,39 +288,42 @@ impl Subscription {
             if newest.sequence <= self.seen {
                 return Ok(None);
             }
-            match self.try_give(newest, newest.sequence)? {
+            let (unseen, hidden) = (self.seen + 1, self.hidden);
+            match self.try_give(newest, newest.sequence, hidden)? {
                 Look::Frame(frame) => return Ok(Some(frame)),
                 Look::Gone => {}
-                Look::Hidden => return self.find_before(newest),
+                Look::Hidden => return self.find_before(newest, unseen, hidden),
             }
         }
         Ok(None)
     }
 
-    /// The newest frame is damaged: the newest unseen before it that is not. Until there is a
-    /// newer one, all of them count as seen.
-    fn find_before(&mut self, newest: Entry) -> Result<Option<Frame>, RingError> {
-        let ring = Arc::clone(self.attachment.ring());
-        let depth = u64::from(ring.geometry().order_len);
-        let oldest = newest
-            .sequence
-            .saturating_sub(depth - 1)
-            .max(self.given + 1);
+    /// The newest frame is damaged: the newest before it, from `unseen` on, that is not. All of
+    /// them count as seen. `hidden`: how many had been hidden before this look.
+    fn find_before(
+        &mut self,
+        newest: Entry,
+        unseen: u64,
+        hidden: u64,
+    ) -> Result<Option<Frame>, RingError> {
+        let order_len = u64::from(self.attachment.ring().geometry().order_len);
+        let oldest = newest.sequence.saturating_sub(order_len - 1).max(unseen);
         for sequence in (oldest..newest.sequence).rev() {
-            let Some(entry) = protocol::numbered(&*ring, sequence) else {
+            let Some(entry) = protocol::numbered(&**self.attachment.ring(), sequence) else {
                 continue;
             };
-            if let Look::Frame(frame) = self.try_give(entry, newest.sequence)? {
+            if let Look::Frame(frame) = self.try_give(entry, newest.sequence, hidden)? {
                 return Ok(Some(frame));
             }
         }
         Ok(None)
     }
 
-    /// Pins one frame and gives it out unless it is to be hidden. Afterwards `seen` counts as
-    /// looked at.
+    /// Pins one frame and gives it out unless it is to be hidden. Afterwards all up to `seen`
+    /// count as looked at. `older_hidden`: how many hidden frames since the last one given out are
+    /// older than this one; the others are counted with the next.
     #[inline]
-    fn try_give(&mut self, entry: Entry, seen: u64) -> Result<Look, RingError> {
+    fn try_give(&mut self, entry: Entry, seen: u64, older_hidden: u64) -> Result<Look, RingError> {
         let pin = self.attachment.take_pin()?;
         let descriptor = match pin.pin(entry) {
             Ok(Some(descriptor)) => descriptor,
@@ -342,10 +345,8 @@ impl Subscription {
             return Ok(Look::Hidden);
         }
         let sequence = entry.sequence;
-        // Hidden frames newer than this one stay counted for the next.
         let passed = sequence.saturating_sub(self.given).saturating_sub(1);
-        let newer_hidden = seen.saturating_sub(sequence).min(self.hidden);
-        let hidden = (self.hidden - newer_hidden).min(passed);
+        let hidden = older_hidden.min(passed);
         let restarted = self.generation.is_some_and(|g| g != descriptor.generation);
         let change = match self.change.take() {
             Some(change) => Some(change),
@@ -359,7 +360,7 @@ impl Subscription {
         let frame = Frame::new(&self.attachment, pin, entry.slot, descriptor, circumstances);
         self.generation = Some(frame.generation());
         self.given = sequence;
-        self.hidden = newer_hidden;
+        self.hidden = self.hidden.saturating_sub(older_hidden);
         self.mark_seen(seen);
         Ok(Look::Frame(frame))
     }

@@ -590,3 +590,57 @@ impl State {
         self.clients.retain(|c| c.id != id);
     }
 }
+
+// ------------------------------------------------------------------- clients by hand ---
+
+/// Asks a daemon without the crate's client.
+pub fn ask(socket: &OwnedFd, message: &ClientMessage) -> (DaemonMessage, Vec<OwnedFd>) {
+    server::send_with_fds(socket, &message.encode(), &[]).unwrap();
+    rustix::event::poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
+    let mut buffer = [0; MAX_MESSAGE];
+    let (len, fds) = server::recv_with_fds(socket, &mut buffer, 3).unwrap();
+    let answer = DaemonMessage::decode(&buffer[..len]).unwrap();
+    let received = ClientMessage::Received {
+        request: answer.request(),
+    };
+    server::send_with_fds(socket, &received.encode(), &[]).unwrap();
+    (answer, fds)
+}
+
+/// What a client by hand has: its connection, its bell page, its pin page, its ring.
+pub struct Raw {
+    pub socket: OwnedFd,
+    pub bell: OwnedFd,
+    pub page: OwnedFd,
+    pub ring: OwnedFd,
+}
+
+/// Attaches to a camera without the crate's client.
+pub fn attach_raw(path: &Path, name: &str, pins: u8) -> Raw {
+    let kind = SocketType::SEQPACKET;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+    let socket = socket.unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    let (_, bell) = ask(
+        &socket,
+        &ClientMessage::Hello {
+            version: ATTACH_VERSION,
+        },
+    );
+    let attach = ClientMessage::Attach {
+        request: 1,
+        kind: RingKind::Frames,
+        pins,
+        pollable: false,
+        name: name.to_owned(),
+    };
+    let (_, fds) = ask(&socket, &attach);
+    let [ring, page] = fds.try_into().unwrap();
+    let [bell] = bell.try_into().unwrap();
+    Raw {
+        socket,
+        bell,
+        page,
+        ring,
+    }
+}

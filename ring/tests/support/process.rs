@@ -25,10 +25,23 @@ pub struct Process {
     _life_line: ChildStdin,
 }
 
-/// Starts this binary in a role; `place` is for it to find its way.
+/// Starts this test binary in a role; `place` is for it to find its way.
 pub fn spawn(role: &str, place: &Path) -> Process {
+    start(
+        role,
+        place,
+        &["--exact", "child", "--nocapture", "--test-threads=1"],
+    )
+}
+
+/// As [`spawn`], for a binary whose `main` calls [`play`].
+pub fn spawn_main(role: &str, place: &Path) -> Process {
+    start(role, place, &[])
+}
+
+fn start(role: &str, place: &Path, arguments: &[&str]) -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .args(arguments)
         .env(ROLE, role)
         .env(PLACE, place)
         .stdin(Stdio::piped())
@@ -91,10 +104,10 @@ pub fn say(line: &str) {
 /// What a child does.
 pub type Role = fn(&Path);
 
-/// In the `child` test: does nothing, unless this process was started in a role.
-pub fn play(roles: &[(&str, Role)]) {
+/// In the `child` test: does nothing (`false`), unless this process was started in a role.
+pub fn play(roles: &[(&str, Role)]) -> bool {
     let Ok(role) = std::env::var(ROLE) else {
-        return;
+        return false;
     };
     // Nobody outlives the parent.
     std::thread::spawn(|| {
@@ -104,6 +117,7 @@ pub fn play(roles: &[(&str, Role)]) {
     let place = std::env::var_os(PLACE).unwrap();
     let (_, body) = roles.iter().find(|(name, _)| *name == role).unwrap();
     body(Path::new(&place));
+    true
 }
 
 // ------------------------------------------------------------------- a writer elsewhere ---

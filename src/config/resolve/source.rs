@@ -121,6 +121,29 @@ impl Resolver<'_> {
     }
 }
 
+/// A camera's URL as given on the command line: references followed, credentials taken out.
+///
+/// # Errors
+/// What is wrong with it, in words that repeat nothing of it.
+pub fn camera_url(
+    text: &str,
+    environment: &value::Environment,
+) -> Result<(Url, Option<String>, Option<SecretString>), String> {
+    let text = value::expand_url(text, environment).map_err(|fault| match fault.help {
+        Some(help) => format!("{} ({help})", fault.fault),
+        None => fault.fault,
+    })?;
+    let (mut url, given) = check_url(&text).map_err(|(fault, help)| match help {
+        Some(help) => format!("{fault}; {help}"),
+        None => fault,
+    })?;
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        return Err("has a host that is none".to_owned());
+    }
+    let (username, password) = given.unzip();
+    Ok((url, username, password.flatten()))
+}
+
 type UrlParts = (Url, Option<(String, Option<SecretString>)>);
 
 /// The URL as parsed, and its user and password decoded; or what is wrong with it and what to do,

@@ -1,3 +1,8 @@
+//! One open libavcodec decoder.
+//!
+//! Promises: every call ends with the unit it was given; a damaged unit is an error of that unit, not
+//! the end of the decoder. Must never use frame threads, which delay pictures.
+
 use std::ffi::c_int;
 use std::fmt;
 use std::ptr::NonNull;

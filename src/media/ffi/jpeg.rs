@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use ffmpeg_next::ffi as av;
 
 use super::frame::{Frame, Packet};
-use super::pixel;
 use super::scale::{Colours, convert_colours};
+use super::{log, pixel};
 use crate::media::jpeg::Image;
 use crate::media::{AvError, ColorRange, MediaError, PixelFormat};
 
@@ -24,13 +24,15 @@ impl Drop for Encoder {
 
 /// Encodes `image`, whose planes have been checked, with quantiser scale `scale` (2 best … 31).
 pub(in crate::media) fn encode(image: &Image<'_>, scale: u8) -> Result<Vec<u8>, MediaError> {
+    log::install();
     let source = frame_of(image)?;
+    // Full range is said by the range, not by the deprecated yuvj formats.
     let format = match image.format {
-        PixelFormat::I422 | PixelFormat::I422p10 => av::AVPixelFormat::AV_PIX_FMT_YUVJ422P,
+        PixelFormat::I422 | PixelFormat::I422p10 => av::AVPixelFormat::AV_PIX_FMT_YUV422P,
         PixelFormat::I444 | PixelFormat::I444p10 | PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
-            av::AVPixelFormat::AV_PIX_FMT_YUVJ444P
+            av::AVPixelFormat::AV_PIX_FMT_YUV444P
         }
-        _ => av::AVPixelFormat::AV_PIX_FMT_YUVJ420P,
+        _ => av::AVPixelFormat::AV_PIX_FMT_YUV420P,
     };
     let colours = Colours {
         range: range_of(image),
@@ -44,6 +46,7 @@ pub(in crate::media) fn encode(image: &Image<'_>, scale: u8) -> Result<Vec<u8>, 
     // take valid pointers. One frame in, end of stream, one packet out: nothing is left undone.
     let code = unsafe {
         (*frame.as_mut_ptr()).pts = 0;
+        (*frame.as_mut_ptr()).color_range = av::AVColorRange::AVCOL_RANGE_JPEG;
         (*frame.as_mut_ptr()).quality = av::FF_QP2LAMBDA * c_int::from(scale);
         match av::avcodec_send_frame(context, frame.as_ptr()) {
             0 => av::avcodec_receive_packet(context, packet.as_mut_ptr()),
@@ -90,7 +93,7 @@ fn open(
 }
 
 /// Gray and RGB are full range unless they say otherwise, YUV is limited.
-fn range_of(image: &Image<'_>) -> ColorRange {
+pub(super) fn range_of(image: &Image<'_>) -> ColorRange {
     match (image.range, image.format) {
         (ColorRange::Unknown, PixelFormat::Gray8 | PixelFormat::Rgb24 | PixelFormat::Bgr24) => {
             ColorRange::Full
@@ -102,7 +105,7 @@ fn range_of(image: &Image<'_>) -> ColorRange {
 
 /// A frame with a copy of the image: swscale's SIMD code reads beyond the ends of rows, which only
 /// padded buffers allow.
-fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
+pub(super) fn frame_of(image: &Image<'_>) -> Result<Frame, MediaError> {
     let side = |value: u32| {
         c_int::try_from(value).map_err(|_| MediaError::Geometry("the picture is too large"))
     };

@@ -19,7 +19,7 @@ static WINDOW: AtomicU64 = AtomicU64::new(0);
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 static INSTALL: Once = Once::new();
 
-/// Takes FFmpeg's log over, once per process. Forked processes inherit it.
+/// Takes FFmpeg's log over, once per process: called wherever FFmpeg is entered. Forked processes inherit it.
 pub(super) fn install() {
     INSTALL.call_once(|| {
         #[cfg(target_arch = "x86_64")]

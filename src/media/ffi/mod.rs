@@ -19,6 +19,7 @@ pub(super) mod jpeg;
 mod log;
 mod picture;
 mod pixel;
+pub(super) mod rgb;
 mod ring;
 mod scale;
 

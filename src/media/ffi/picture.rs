@@ -1,3 +1,7 @@
+//! A decoded picture, wherever its pixels lie.
+//!
+//! Must never hand its pixels out as a slice: libavcodec may draw into a picture that it has output.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Conversion of a picture's samples (swscale), without scaling.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
+use std::ptr::NonNull;
 
 use ffmpeg_next::ffi as av;
 
@@ -82,29 +83,15 @@ pub(super) fn convert_colours(
     // SAFETY: a valid frame.
     let (width, height) = unsafe { ((*source.as_ptr()).width, (*source.as_ptr()).height) };
     let mut target = Frame::with_buffers(format, width, height)?;
-    let context = Scaler::new(width, height, source_format, format).ok_or_else(error)?;
-    // SAFETY: a context made for these formats; the tables are constants of swscale. A refusal (formats
-    // without colour, like gray to gray) leaves the default in place.
-    unsafe {
-        let (source, target) = (from.coefficients(), to.coefficients());
-        av::sws_setColorspaceDetails(
-            context.0,
-            source,
-            from.full(),
-            target,
-            to.full(),
-            0,
-            1 << 16,
-            1 << 16,
-        );
-    }
+    let context =
+        Scaler::new(width, height, (source_format, from), (format, to)).ok_or_else(error)?;
     let raw = target.as_mut_ptr();
     // SAFETY: both frames have the format and the size for which the context was made, and buffers
     // that libavcodec or av_frame_get_buffer padded as swscale's SIMD code needs it. `target` is ours
     // alone.
     let rows = unsafe {
         av::sws_scale(
-            context.0,
+            context.0.as_ptr(),
             (&raw const (*source.as_ptr()).data).cast(),
             (&raw const (*source.as_ptr()).linesize).cast(),
             0,
@@ -120,42 +107,64 @@ pub(super) fn convert_colours(
     }
 }
 
-struct Scaler(*mut av::SwsContext);
+struct Scaler(NonNull<av::SwsContext>);
 
 impl Scaler {
+    /// The ranges are told before the context chooses its way: full-range YUV needs none of the
+    /// deprecated formats of its own (`yuvj…`) then, and swscale does not complain of them.
     fn new(
         width: c_int,
         height: c_int,
-        from: av::AVPixelFormat,
-        to: av::AVPixelFormat,
+        (from, from_colours): (av::AVPixelFormat, Colours),
+        (to, to_colours): (av::AVPixelFormat, Colours),
     ) -> Option<Self> {
+        // SAFETY: null means no memory.
+        let context = Self(NonNull::new(unsafe { av::sws_alloc_context() })?);
         let flags = av::SWS_BILINEAR | av::SWS_ACCURATE_RND | av::SWS_FULL_CHR_H_INT;
-        // SAFETY: filters and parameters may be null; sizes and formats are checked inside.
-        let context = unsafe {
-            av::sws_getContext(
-                width,
-                height,
-                from,
-                width,
-                height,
-                to,
-                flags,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                std::ptr::null(),
-            )
-        };
-        if context.is_null() {
-            None
-        } else {
-            Some(Self(context))
+        let options: [(&CStr, i64); 9] = [
+            (c"sws_flags", i64::from(flags)),
+            (c"srcw", width.into()),
+            (c"srch", height.into()),
+            (c"src_format", from as i64),
+            (c"src_range", from_colours.full().into()),
+            (c"dstw", width.into()),
+            (c"dsth", height.into()),
+            (c"dst_format", to as i64),
+            (c"dst_range", to_colours.full().into()),
+        ];
+        let raw = context.0.as_ptr();
+        for (name, value) in options {
+            // SAFETY: a context whose first field is its AVClass (libswscale/swscale.h), a
+            // terminated name.
+            if unsafe { av::av_opt_set_int(raw.cast(), name.as_ptr(), value, 0) } < 0 {
+                return None;
+            }
         }
+        // SAFETY: filters may be null; sizes and formats are checked inside.
+        if unsafe { av::sws_init_context(raw, std::ptr::null_mut(), std::ptr::null_mut()) } < 0 {
+            return None;
+        }
+        // SAFETY: an initialised context; the tables are constants of swscale. A refusal (formats
+        // without colour, like gray to gray) leaves the default in place.
+        unsafe {
+            av::sws_setColorspaceDetails(
+                raw,
+                from_colours.coefficients(),
+                from_colours.full(),
+                to_colours.coefficients(),
+                to_colours.full(),
+                0,
+                1 << 16,
+                1 << 16,
+            );
+        }
+        Some(context)
     }
 }
 
 impl Drop for Scaler {
     fn drop(&mut self) {
-        // SAFETY: made by sws_getContext, owned by self, not used afterwards.
-        unsafe { av::sws_freeContext(self.0) };
+        // SAFETY: made by sws_alloc_context, owned by self, not used afterwards.
+        unsafe { av::sws_freeContext(self.0.as_ptr()) };
     }
 }

@@ -39,6 +39,9 @@ use classify::Classifier;
 /// asleep until the next poll.
 const POLL_TICK: Duration = Duration::from_millis(250);
 
+/// A hostile description may have thousands of tracks.
+const LISTED_TRACKS: usize = 8;
+
 /// RTCP packet type of BYE, RFC 3550 § 12.1.
 const RTCP_BYE: u8 = 203;
 
@@ -210,8 +213,6 @@ fn choose_track(
     config: &SourceConfig,
     tracks: &[::retina::client::Stream],
 ) -> Result<(usize, VideoCodec), SourceError> {
-    /// A hostile description may have thousands of tracks.
-    const LISTED: usize = 8;
     let mut other_video = None;
     for (index, track) in tracks.iter().enumerate() {
         let codec = match (track.media(), track.encoding_name()) {
@@ -233,7 +234,7 @@ fn choose_track(
     }
     let offered = tracks
         .iter()
-        .take(LISTED)
+        .take(LISTED_TRACKS)
         .map(|t| clean_text(&format!("{}/{}", t.media(), t.encoding_name()), None))
         .collect();
     Err(config.error(
@@ -299,7 +300,38 @@ impl std::fmt::Debug for RetinaSource {
     }
 }
 
+/// A track of the session description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedTrack {
+    /// `video`, `audio`, `application` …
+    pub media: String,
+    /// Encoding name, as `h264`.
+    pub encoding: String,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+    /// It is the one that is read.
+    pub chosen: bool,
+}
+
 impl RetinaSource {
+    /// What the camera offers, the first few tracks of it; names are cleaned.
+    pub fn offered(&self) -> Vec<OfferedTrack> {
+        let tracks = self
+            .demuxed
+            .streams()
+            .iter()
+            .enumerate()
+            .take(LISTED_TRACKS);
+        tracks
+            .map(|(index, track)| OfferedTrack {
+                media: clean_text(track.media(), None),
+                encoding: clean_text(track.encoding_name(), None),
+                clock_rate: track.clock_rate_hz(),
+                chosen: index == self.index,
+            })
+            .collect()
+    }
+
     fn error(&self, kind: SourceErrorKind) -> SourceError {
         self.config.error(Stage::Streaming, kind)
     }
