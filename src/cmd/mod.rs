@@ -88,16 +88,8 @@ fn report(error: &anyhow::Error) -> u8 {
 pub fn connect(socket: &Path) -> anyhow::Result<Client> {
     Client::connect(socket).map_err(|error| match error {
         AttachError::NoDaemon { .. } => NoDaemon(error.to_string()).into(),
-        other => while_asking(other),
-    })
-}
-
-/// The daemon went away instead of answering: says so with the exit code for that.
-pub fn while_asking(error: AttachError) -> anyhow::Error {
-    match error {
-        AttachError::Disconnected => NoDaemon(error.to_string()).into(),
         other => other.into(),
-    }
+    })
 }
 
 /// The daemon went away while it was needed: says so with the exit code for that.

@@ -29,9 +29,7 @@ pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
         timeout: args.timeout,
         ..AttachOptions::default()
     };
-    let mut frames = client
-        .attach(&args.camera, &options)
-        .map_err(cmd::while_asking)?;
+    let mut frames = client.attach(&args.camera, &options)?;
     let frame = loop {
         if let Some(frame) = frames.latest().map_err(cmd::while_attached)? {
             break frame;

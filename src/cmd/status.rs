@@ -30,8 +30,7 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
     let socket = cmd::socket(&args.socket, global)?;
     let mut client = cmd::connect(&socket)?;
     let Some(period) = args.watch else {
-        let text = client.status_json().map_err(cmd::while_asking)?;
-        return print(&text, args.json, false);
+        return print(&client.status_json()?, args.json, false);
     };
     let in_place = io::stdout().is_terminal() && !args.json;
     if in_place {
@@ -44,7 +43,7 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
             // The daemon was restarted meanwhile, perhaps.
             Err(AttachError::Disconnected | AttachError::Io(_)) => {
                 client = cmd::connect(&socket)?;
-                client.status_json().map_err(cmd::while_asking)?
+                client.status_json()?
             }
             Err(error) => return Err(error.into()),
         };

@@ -51,9 +51,7 @@ pub fn run(args: TailArgs, global: &Global) -> anyhow::Result<()> {
         include_corrupt: args.corrupt,
         ..AttachOptions::default()
     };
-    let mut frames = client
-        .attach(&args.camera, &options)
-        .map_err(cmd::while_asking)?;
+    let mut frames = client.attach(&args.camera, &options)?;
     let mut given = 0u64;
     while args.frames.is_none_or(|n| given < n) {
         let frame = if args.latest {

@@ -13,6 +13,7 @@ fn no_daemon_is_exit_code_3_and_a_message_with_the_place() {
         &["status", "--watch"],
         &["tail", "front-door"],
         &["snapshot", "front-door", "-o", "x.jpg"],
+        &["pipe", "front-door", "--format", "gray"],
     ];
     let told = |arguments: &[&str], change: &dyn Fn(&mut std::process::Command)| {
         let mut command = camring(arguments.iter().copied());
@@ -118,6 +119,22 @@ const HELP: &[(&[&str], &str, &[&str])] = &[
             "  -o, --output <FILE>",
             "      --timeout <TIME>",
             "      --quality <PERCENT>",
+        ],
+    ),
+    (
+        &["pipe"],
+        "Write the frames of a camera to standard output, for any program",
+        &[
+            "Usage: camring pipe [OPTIONS] --format <FORMAT> <CAMERA>",
+            "  camring pipe front-door --format y4m | ffplay -",
+        ],
+    ),
+    (
+        &["probe"],
+        "Contact a camera and show what it offers and sends",
+        &[
+            "Usage: camring probe [OPTIONS] <URL>",
+            "      --seconds <N>",
         ],
     ),
 ];

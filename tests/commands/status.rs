@@ -148,3 +148,26 @@ fn watch_ends_when_the_daemon_does() {
     let path = socket.to_str().expect("UTF-8");
     ended(child).failed(3, &["no camring daemon listens at", path]);
 }
+
+#[test]
+fn a_camera_whose_pictures_do_not_fit_says_so() {
+    let farm = farm();
+    let config = site(&farm).replacen(
+        "[[camera.stream]]\nname = \"main\"\n",
+        "[[camera.stream]]\nname = \"main\"\nmemory = \"6MiB\"\nring = { packets = \"1MiB\" }\n",
+        1,
+    );
+    let daemon = Daemon::start(&config);
+    let main = daemon.wait_for_state("front-door/main", "failed");
+    let reason = main["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("does not fit") && reason.contains("memory_per_camera"),
+        "{reason}"
+    );
+    assert_eq!(main["frames_published"], 0);
+    ran(&mut daemon.camring(["tail", "front-door"])).failed(1, &["does not fit"]);
+    let table = ran(&mut daemon.camring(["status"]));
+    assert!(table.text().contains(&format!("  └ {reason}")), "{table:?}");
+    // The one beside has what it needs.
+    daemon.wait_for_state("front-door/sub", "streaming");
+}
