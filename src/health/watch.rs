@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, Mode};
 use rustix::shm;
@@ -51,8 +50,8 @@ impl Watch {
     /// `/dev/shm` is missing or full (the page is reserved now: touching it later cannot fail), or
     /// out of descriptors.
     pub fn create(index: u32) -> Result<Self, HealthError> {
-        static INCARNATION: AtomicU64 = AtomicU64::new(0);
-        let n = INCARNATION.fetch_add(1, Ordering::Relaxed);
+        // Not to be guessed: whoever could make the name first would keep readers from starting.
+        let n = fastrand::u64(..);
         let name = format!("{PREFIX}{}-{index}-{n}", std::process::id());
         let create = |source: io::Error| HealthError::Create {
             name: name.clone(),

@@ -320,9 +320,13 @@ unsafe fn lend(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    let Some(slots) = slots else { return Ok(false) };
+    let Some(slots) = slots else {
+        // SAFETY: the same frame, and its layout.
+        return unsafe { private(frame, &layout) };
+    };
     let Some(buffer) = slots.reserve(layout.total) else {
-        return Ok(false);
+        // SAFETY: as above.
+        return unsafe { private(frame, &layout) };
     };
     let (id, start, len) = (buffer.id, buffer.start, buffer.len);
     let loan = Loan {
@@ -351,17 +355,52 @@ unsafe fn lend(
         return Err(ENOMEM);
     }
     lender.wanted.store(0, Relaxed);
-    // SAFETY: libavcodec's frame, without buffers so far. Every plane lies within the buffer: offsets
-    // and sizes add up to `total`, at most `len`.
+    // SAFETY: libavcodec's frame, without buffers so far, and at least `total` bytes from `start`.
+    unsafe { place(frame, &layout, start.as_ptr(), reference) };
+    Ok(true)
+}
+
+/// Gives the frame private memory of its own, returned to the system with its last reference.
+///
+/// libavcodec's pool would keep the first pictures of a camera, which come before its ring does, for
+/// as long as the decoder lives: 3 MB in every reader of 720p.
+///
+/// # Safety
+///
+/// `frame` is the one that libavcodec wants a buffer for, and `layout` was made for it.
+unsafe fn private(frame: *mut av::AVFrame, layout: &Layout) -> Result<bool, c_int> {
+    // Zeroed, as in the pool: what is missing from a damaged picture shows nothing else.
+    // SAFETY: any size may be asked for.
+    let reference = unsafe { av::av_buffer_allocz(layout.total) };
+    if reference.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: libavcodec's frame (contract), and the `total` bytes just allocated.
+    unsafe { place(frame, layout, (*reference).data, reference) };
+    Ok(true)
+}
+
+/// Puts the planes of a frame into a buffer that begins at `start`.
+///
+/// # Safety
+///
+/// `frame` is libavcodec's, without buffers so far; `start` has the `layout.total` bytes that
+/// `reference` stands for. Every plane lies within them: offsets and sizes add up to `total`.
+unsafe fn place(
+    frame: *mut av::AVFrame,
+    layout: &Layout,
+    start: *mut u8,
+    reference: *mut av::AVBufferRef,
+) {
+    // SAFETY: the contract.
     unsafe {
         for plane in 0..layout.planes {
-            (*frame).data[plane] = start.as_ptr().add(layout.offset[plane]);
+            (*frame).data[plane] = start.add(layout.offset[plane]);
             (*frame).linesize[plane] = layout.linesize[plane];
         }
         (*frame).extended_data = (&raw mut (*frame).data).cast();
         (*frame).buf[0] = reference;
     }
-    Ok(true)
 }
 
 /// What a slot needs so that this picture can be decoded into it, or copied.
