@@ -258,7 +258,7 @@ pub enum PipeFormat {
 /// `camring probe`
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
-    /// Its URL: rtsp://host/path; may have user, password and port: rtsp://user:password@host:554/path
+    /// rtsp://host/path; with a login and a port: rtsp://user:password@host:554/path
     pub url: String,
 
     /// How long to receive after the first picture
