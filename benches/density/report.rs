@@ -132,7 +132,9 @@ pub fn median(sorted: &[f64]) -> f64 {
 fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "–".into(),
-        size if size >= 100.0 => format!("{value:.0}"),
+        size if size > 100.0 => format!("{value:.0}"),
+        // A per cent short of 100 by a hair is not 100.
+        size if size > 99.0 && value.fract() != 0.0 => format!("{value:.3}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if value.fract() == 0.0 && size < 10.0 => format!("{value:.0}"),
         _ => format!("{value:.3}"),
