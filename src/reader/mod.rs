@@ -9,6 +9,8 @@
 //! Must never: read configuration files, resolve names, or know another camera.
 
 pub mod backoff;
+mod catch_up;
+mod demand;
 mod network;
 mod pipeline;
 mod publish;
@@ -21,13 +23,15 @@ pub mod timeline;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use camring_ring::{PacketWriter, RingError, SealedMemory, SubscriberPages};
+use camring_ring::{PacketReader, PacketWriter, RingError, SealedMemory, SubscriberPages};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::config::DecodeMode;
 use crate::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
 use crate::sys;
+use demand::Gate;
 use network::Network;
 use pipeline::Pipeline;
 use publish::Publisher;
@@ -108,6 +112,7 @@ struct Inheritance {
     packets: Option<SealedMemory>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
+    frames_wanted: bool,
 }
 
 impl Inheritance {
@@ -142,11 +147,13 @@ impl Inheritance {
                         RingKind::Packets => all.packet_subscribers.push(pages),
                     }
                 }
+                ToReader::Demand { frames } => all.frames_wanted = frames,
                 ToReader::Go => return Ok(Some(all)),
                 ToReader::Stop => return Ok(None),
                 ToReader::Start(_)
                 | ToReader::FrameRingRefused { .. }
                 | ToReader::RemoveSubscriber { .. }
+                | ToReader::CatchUpGranted { .. }
                 | ToReader::Resolved { .. } => {}
             }
         }
@@ -209,6 +216,8 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         .iter()
         .map(|s| s.id)
         .collect();
+    // The decode thread reads what the network thread writes.
+    let history = PacketReader::new(&packets)?;
     let packets = PacketWriter::resume(packets, inheritance.packet_subscribers)?;
 
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
@@ -223,12 +232,15 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
             present: inheritance.frame_subscribers,
         });
     }
+    let wanted = camera.decode.mode != DecodeMode::OnDemand || inheritance.frames_wanted;
     let publisher = Publisher::new(camera.decode.max_fps, health.clone(), report.clone());
     let pipeline = Pipeline::new(
         backlog,
+        history,
         publisher,
         health.clone(),
         camera.decode,
+        wanted,
         report.clone(),
     );
     let in_thread = span.clone();
@@ -249,9 +261,9 @@ fn run(control: ControlSocket) -> Result<(), ReaderError> {
         .map_err(ReaderError::system("start the network runtime"))?;
     let network = Network {
         camera,
-        health,
         packets,
-        units,
+        gate: Gate::new(units, health.clone(), wanted),
+        health,
         report,
         reports,
         decode,
