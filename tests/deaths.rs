@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use camring_ring::{AttachOptions, Client};
 use nix::sys::signal::Signal;
 use support::viewer::Viewer;
-use support::{Camera, Daemon, Farm, PATIENCE, process, wait_until};
+use support::{Camera, Daemon, Farm, PATIENCE, process, wait_for, wait_until};
 
 /// Quick retries: these tests are about what happens, not about when.
 const QUICK: &str = "[retry]\ninitial = \"100ms\"\nmax = \"200ms\"\n\n";
@@ -68,8 +68,13 @@ fn readers_killed_at_random_tear_nothing_and_keep_their_subscribers() {
     assert_eq!(daemon.camera("neighbour")["restarts"], 0);
     let restarts = daemon.camera("victim")["restarts"].as_u64();
     assert!(restarts >= Some(u64::from(kills())), "{restarts:?}");
-    wait_until("as many memfds as before", PATIENCE, || {
-        process::memfds(daemon.pid()) == memfds
+    wait_for("as many memfds as before", PATIENCE, || {
+        let now = process::memfds(daemon.pid());
+        if now == memfds {
+            Ok(())
+        } else {
+            Err(format!("{now}, not {memfds}"))
+        }
     });
 }
 
