@@ -134,7 +134,9 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
 
 fn row(camera: &Value) -> [String; 12] {
     let dropped: u64 = camera["frames_dropped"].as_object().map_or(0, |reasons| {
-        reasons.values().filter_map(Value::as_u64).sum()
+        // What nobody wanted is nobody's loss.
+        let lost = reasons.iter().filter(|(reason, _)| *reason != "not_wanted");
+        lost.filter_map(|(_, count)| count.as_u64()).sum()
     });
     let size = match (camera["width"].as_u64(), camera["height"].as_u64()) {
         (Some(width), Some(height)) => format!("{width}x{height}"),
@@ -145,7 +147,11 @@ fn row(camera: &Value) -> [String; 12] {
         text(&camera["state"]),
         text(&camera["codec"]),
         size,
-        number(&camera["fps_published"], 1, ""),
+        if camera["decode"] == "idle" {
+            "idle".to_owned()
+        } else {
+            number(&camera["fps_published"], 1, "")
+        },
         camera["last_frame_age_ms"]
             .as_u64()
             .map_or_else(|| "-".to_owned(), age),

@@ -230,6 +230,8 @@ pub enum Cpu {
 pub enum DecodeMode {
     /// Every picture.
     Always,
+    /// Every picture while somebody looks at the frames, none otherwise.
+    OnDemand,
     /// Key frames only.
     KeyFrames,
 }
@@ -239,6 +241,7 @@ impl DecodeMode {
     pub fn name(self) -> &'static str {
         match self {
             DecodeMode::Always => "always",
+            DecodeMode::OnDemand => "on-demand",
             DecodeMode::KeyFrames => "keyframes",
         }
     }

@@ -99,6 +99,18 @@ pub enum ToReader {
         /// The attachment.
         id: u64,
     },
+    /// Whether anybody wants frames; only to a stream with `mode = "on-demand"`, and only when it
+    /// changes. A reader assumes that nobody does. Sent before the [`ToReader::AddSubscriber`] that
+    /// brings it about: by the time that is answered, a first picture is in the ring.
+    Demand {
+        /// Decode.
+        frames: bool,
+    },
+    /// The answer to [`ToSupervisor::CatchUp`], as soon as it is the reader's turn.
+    CatchUpGranted {
+        /// As in the question.
+        request: u32,
+    },
     /// Start, rings and present subscribers have been sent: begin.
     Go,
     /// The answer to [`ToSupervisor::Resolve`].
@@ -140,6 +152,18 @@ pub enum ToSupervisor {
     SubscriberRemoved {
         /// The attachment.
         id: u64,
+    },
+    /// A group of pictures is to be decoded from its key frame on, faster than the camera sends it.
+    /// How many readers may do so at a time is limited. One question at a time: another one
+    /// replaces it.
+    CatchUp {
+        /// Numbers the reader's questions.
+        request: u32,
+    },
+    /// It has caught up, or wants to no longer.
+    CaughtUp {
+        /// As in the question.
+        request: u32,
     },
     /// A camera's host name to look up. One at a time.
     Resolve {

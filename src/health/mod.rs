@@ -102,6 +102,31 @@ impl ClockSource {
     }
 }
 
+/// What the decode thread is doing: the values of [`Counters::decoding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum Decoding {
+    /// Nothing: nobody looks, and the mode is `on-demand`.
+    Idle = 1,
+    /// The pictures since the newest key frame, to be where the camera is.
+    CatchingUp = 2,
+    /// What the camera sends, as it comes.
+    Decoding = 3,
+}
+
+impl Decoding {
+    /// From [`Figures::decoding`].
+    pub fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(Self::Idle),
+            2 => Some(Self::CatchingUp),
+            3 => Some(Self::Decoding),
+            _ => None,
+        }
+    }
+}
+
 /// Why a health page cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {

@@ -89,6 +89,10 @@ counters! {
         dropped_before_key,
         /// Access units left out by `mode = "keyframes"`.
         dropped_not_key,
+        /// Access units not decoded, because nobody looked.
+        dropped_not_wanted,
+        /// Access units from before somebody looked that were not caught up with.
+        dropped_catch_up,
         /// Access units thrown away because of their size.
         dropped_oversize,
         /// Packets from the camera that were of no use.
@@ -127,6 +131,8 @@ counters! {
         clock,
         /// Subscribers that the writers know.
         subscribers,
+        /// A [`super::Decoding`] as a number; 0: not known yet.
+        decoding,
     }
 }
 

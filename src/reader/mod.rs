@@ -9,6 +9,8 @@
 //! Must never: read configuration files, resolve names, or know another camera.
 
 pub mod backoff;
+mod catch_up;
+mod demand;
 mod network;
 mod pipeline;
 mod publish;
@@ -21,13 +23,15 @@ pub mod timeline;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use camring_ring::{PacketWriter, RingError, SealedMemory, SubscriberPages};
+use camring_ring::{PacketReader, PacketWriter, RingError, SealedMemory, SubscriberPages};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::config::DecodeMode;
 use crate::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
 use crate::sys;
+use demand::Gate;
 use network::Network;
 use pipeline::Pipeline;
 use publish::Publisher;
@@ -110,6 +114,7 @@ struct Inheritance {
     packets: Option<SealedMemory>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
+    frames_wanted: bool,
 }
 
 impl Inheritance {
@@ -148,11 +153,13 @@ impl Inheritance {
                         RingKind::Packets => all.packet_subscribers.push(pages),
                     }
                 }
+                ToReader::Demand { frames } => all.frames_wanted = frames,
                 ToReader::Go => return Ok(Some(all)),
                 ToReader::Stop => return Ok(None),
                 ToReader::Start(_)
                 | ToReader::FrameRingRefused { .. }
                 | ToReader::RemoveSubscriber { .. }
+                | ToReader::CatchUpGranted { .. }
                 | ToReader::Resolved { .. } => {}
             }
         }
@@ -234,8 +241,13 @@ fn prepare(
         .iter()
         .map(|s| s.id)
         .collect();
-    let packets = match PacketWriter::resume(packets, inheritance.packet_subscribers) {
-        Ok(packets) => packets,
+    // The decode thread reads what the network thread writes.
+    let opened = PacketReader::new(&packets).and_then(|history| {
+        let writer = PacketWriter::resume(packets, inheritance.packet_subscribers)?;
+        Ok((history, writer))
+    });
+    let (history, packets) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             if matches!(error, RingError::Format(_)) {
                 control.send(&ToSupervisor::NeedPacketRing, &[])?;
@@ -257,6 +269,7 @@ fn prepare(
             next_sequence: inheritance.next_sequence,
         });
     }
+    let wanted = camera.decode.mode != DecodeMode::OnDemand || inheritance.frames_wanted;
     let publisher = Publisher::new(
         camera.decode.max_fps,
         camera.ring.pins,
@@ -265,9 +278,11 @@ fn prepare(
     );
     let pipeline = Pipeline::new(
         backlog,
+        history,
         publisher,
         health.clone(),
         camera.decode,
+        wanted,
         report.clone(),
     );
     let in_thread = span.clone();
@@ -288,9 +303,9 @@ fn prepare(
         .map_err(ReaderError::system("start the network runtime"))?;
     let network = Network {
         camera,
-        health,
         packets,
-        units,
+        gate: Gate::new(units, health.clone(), wanted),
+        health,
         report,
         reports,
         decode,

@@ -22,7 +22,8 @@ use crate::config::{Retry, Stream, Transport};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
 use crate::health::{ClockSource, Health, State};
 use crate::reader::backoff::{BackoffPolicy, WaitRange};
-use crate::reader::queue::{Push, QueuedUnit, ToDecoder, UnitQueue};
+use crate::reader::demand::Gate;
+use crate::reader::queue::{QueuedUnit, ToDecoder};
 use crate::reader::retina_source::RetinaConnector;
 use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop};
 use crate::reader::source::{
@@ -30,6 +31,7 @@ use crate::reader::source::{
 };
 use crate::reader::timeline::{Arrival, PTS_RATE, Timeline};
 use crate::reader::{ReaderError, ReportSender, memory, subscriber_pages};
+use crate::sys::clock;
 
 /// How often the thread looks after what no event announces.
 const TICK: Duration = Duration::from_millis(500);
@@ -39,7 +41,7 @@ pub struct Network {
     pub camera: Stream,
     pub health: Arc<Health>,
     pub packets: PacketWriter,
-    pub units: UnitQueue,
+    pub gate: Gate,
     pub report: ReportSender,
     pub reports: UnboundedReceiver<ToSupervisor>,
     pub decode: JoinHandle<()>,
@@ -52,7 +54,7 @@ impl Network {
             camera,
             health,
             packets,
-            units,
+            gate,
             report,
             reports,
             decode,
@@ -62,7 +64,7 @@ impl Network {
         let packets = Rc::new(RefCell::new(packets));
         let (stop, stopped) = watch::channel(false);
         let (resolved, answers) = mpsc::channel(1);
-        let teller = units.teller();
+        let gate = Rc::new(RefCell::new(gate));
         let config = source_config(&camera);
         let resolver = AskSupervisor {
             report,
@@ -73,13 +75,13 @@ impl Network {
             timeline: Timeline::new(PTS_RATE),
             clock_rate: PTS_RATE,
             packets: Rc::clone(&packets),
-            units,
+            gate: Rc::clone(&gate),
             health: Arc::clone(&health),
         };
         let listener = Listener {
             control: &control,
             packets,
-            teller,
+            gate: Rc::clone(&gate),
             resolved,
         };
 
@@ -99,14 +101,14 @@ impl Network {
                 () = &mut session => Ok(()),
                 ended = listener.listen() => ended,
                 ended = speak(&control, reports) => ended,
-                ended = look_after(&decode) => ended,
+                ended = look_after(&decode, &gate) => ended,
             };
             // TEARDOWN, within its own limit.
             let _ = stop.send(true);
             session.await;
             served
         };
-        sink.units.tell(ToDecoder::Stop);
+        gate.borrow().tell(ToDecoder::Stop);
         if let Err(error) = &end {
             let last_words = ToSupervisor::Fault {
                 text: error.to_string(),
@@ -117,12 +119,13 @@ impl Network {
     }
 }
 
-/// Ends with an error when the decode thread has ended by itself.
-async fn look_after(decode: &JoinHandle<()>) -> Result<(), ReaderError> {
+/// Ends with an error when the decode thread has ended by itself; lets it rest when it is time to.
+async fn look_after(decode: &JoinHandle<()>, gate: &RefCell<Gate>) -> Result<(), ReaderError> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !decode.is_finished() {
         ticks.tick().await;
+        gate.borrow_mut().tick(clock::monotonic_ns());
     }
     Err(ReaderError::DecodeThread)
 }
@@ -143,7 +146,7 @@ async fn speak(
 struct Listener<'a> {
     control: &'a AsyncControl,
     packets: Rc<RefCell<PacketWriter>>,
-    teller: crossbeam::channel::Sender<ToDecoder>,
+    gate: Rc<RefCell<Gate>>,
     resolved: mpsc::Sender<Result<Vec<IpAddr>, String>>,
 }
 
@@ -197,6 +200,17 @@ impl Listener<'_> {
                     // One question at a time; an answer nobody waits for any more is dropped.
                     let _ = self.resolved.try_send(result);
                 }
+                ToReader::Demand { frames } => {
+                    let (next, incomplete) = {
+                        let packets = self.packets.borrow();
+                        (packets.next_sequence(), packets.gop_incomplete())
+                    };
+                    let now = clock::monotonic_ns();
+                    self.gate.borrow_mut().demand(frames, next, incomplete, now);
+                }
+                ToReader::CatchUpGranted { request } => {
+                    self.tell(ToDecoder::CatchUpGranted { request });
+                }
                 ToReader::Start(_) | ToReader::PacketRing { .. } | ToReader::Go => {}
             }
         }
@@ -205,8 +219,7 @@ impl Listener<'_> {
     }
 
     fn tell(&self, message: ToDecoder) {
-        // When the decode thread is gone, `look_after` says so.
-        let _ = self.teller.send(message);
+        self.gate.borrow().tell(message);
     }
 
     async fn add_packet_subscriber(
@@ -253,7 +266,7 @@ struct Sink {
     timeline: Timeline,
     clock_rate: u32,
     packets: Rc<RefCell<PacketWriter>>,
-    units: UnitQueue,
+    gate: Rc<RefCell<Gate>>,
     health: Arc<Health>,
 }
 
@@ -283,7 +296,8 @@ impl UnitSink for Sink {
         self.health
             .codec
             .store(u64::from(ring_codec(info.codec) as u32), Relaxed);
-        self.units.session_started();
+        let next = self.packets.borrow().next_sequence();
+        self.gate.borrow_mut().session_started(next);
     }
 
     fn unit(&mut self, unit: AccessUnit) {
@@ -331,7 +345,7 @@ impl UnitSink for Sink {
             generation: 0,
         };
         let access_unit = self.append(&unit, &descriptor);
-        let pushed = self.units.push(QueuedUnit {
+        self.gate.borrow_mut().unit(QueuedUnit {
             data: unit.data,
             codec,
             key: unit.key,
@@ -343,10 +357,6 @@ impl UnitSink for Sink {
             discontinuity: stamp.discontinuity,
             loss_before: unit.lost_before > 0,
         });
-        if pushed == Push::Skipped {
-            self.health.dropped_overload.fetch_add(1, Relaxed);
-        }
-        self.health.queue_bytes.store(self.units.bytes(), Relaxed);
     }
 
     fn sender_report(&mut self, report: SenderReport) {
@@ -358,10 +368,13 @@ impl UnitSink for Sink {
             .sender_report(report.ntp_utc_ns, report.rtp_time, arrival);
     }
 
-    fn session_ended(&mut self) {}
+    fn session_ended(&mut self) {
+        self.gate.borrow_mut().session_ended();
+    }
 
     fn last_decoded_frame_ns(&self) -> Option<u64> {
-        Some(self.health.last_decoded_ns.load(Relaxed))
+        let wanted = self.gate.borrow().is_open();
+        wanted.then(|| self.health.last_decoded_ns.load(Relaxed))
     }
 }
 

@@ -1,5 +1,9 @@
 //! The decode thread of a reader: access units in, published frames out.
 //!
+//! With nobody to look (`mode = "on-demand"`) it has no decoder and gets no units. When somebody
+//! comes it decodes the newest key frame of the packet ring at once, then, when it is its turn in
+//! the site's budget, what has come since; or it goes on at the next key frame, if that is sooner.
+//!
 //! Promises: it beats at least once a second; it falls behind by skipping, not by queueing (first
 //! non-reference pictures, then everything before the newest key frame); every unit that does not
 //! become a frame is counted with its reason; a frame between a loss and the next picture that
@@ -11,12 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use camring_ring::PacketReader;
+
 use crate::config::{Decode, DecodeMode};
 use crate::control::ToSupervisor;
-use crate::health::Health;
+use crate::health::{Decoding, Health};
 use crate::media::parameters::StreamParameters;
 use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
 use crate::reader::ReportSender;
+use crate::reader::catch_up::CatchUp;
 use crate::reader::publish::{Publisher, UnitMeta};
 use crate::reader::queue::{Backlog, QueuedUnit, ToDecoder};
 use crate::sys::clock;
@@ -42,6 +49,7 @@ const MAX_PIXELS: u64 = 1 << 26;
 #[derive(Debug)]
 pub struct Pipeline {
     backlog: Backlog,
+    packets: PacketReader,
     publisher: Publisher,
     decoder: Option<(Codec, PictureDecoder)>,
     health: Arc<Health>,
@@ -55,18 +63,32 @@ pub struct Pipeline {
     /// The next published frame does not follow smoothly from the one before.
     discontinuity: bool,
     in_flight: VecDeque<UnitMeta>,
+    catch_up: Option<CatchUp>,
+    /// Numbers the questions for a place in the budget.
+    requests: u32,
+    /// The newest unit whose picture was published, so that none is published twice.
+    published_through: u64,
 }
 
 impl Pipeline {
     pub fn new(
         backlog: Backlog,
+        packets: PacketReader,
         publisher: Publisher,
         health: Arc<Health>,
         settings: Decode,
+        wanted: bool,
         to_supervisor: ReportSender,
     ) -> Self {
+        let doing = if wanted {
+            Decoding::Decoding
+        } else {
+            Decoding::Idle
+        };
+        health.decoding.store(doing as u64, Relaxed);
         Self {
             backlog,
+            packets,
             publisher,
             decoder: None,
             health,
@@ -77,6 +99,9 @@ impl Pipeline {
             damaged: false,
             discontinuity: false,
             in_flight: VecDeque::new(),
+            catch_up: None,
+            requests: 0,
+            published_through: 0,
         }
     }
 
@@ -84,7 +109,12 @@ impl Pipeline {
     pub fn run(mut self) {
         loop {
             self.health.beat_decode();
-            match self.backlog.next_message(TICK) {
+            let message = if self.must_wait() {
+                self.backlog.wait_message(TICK)
+            } else {
+                self.backlog.next_message(TICK)
+            };
+            match message {
                 Ok(Some(ToDecoder::Stop)) | Err(_) => return,
                 Ok(Some(message)) => {
                     self.obey(message);
@@ -92,9 +122,13 @@ impl Pipeline {
                 }
                 Ok(None) => {}
             }
+            if self.catch_up.is_some() {
+                self.go_on_catching_up();
+                continue;
+            }
             self.keep_up();
             if let Some(unit) = self.backlog.pop() {
-                self.decode(&unit);
+                self.decode(&unit, false);
             }
         }
     }
@@ -102,6 +136,7 @@ impl Pipeline {
     fn obey(&mut self, message: ToDecoder) {
         match message {
             ToDecoder::SessionStarted => {
+                self.end_catch_up();
                 let stale = self.backlog.clear();
                 self.health
                     .dropped_overload
@@ -131,6 +166,19 @@ impl Pipeline {
                     decoder.set_slots(self.publisher.slots());
                 }
             }
+            ToDecoder::Wanted {
+                from,
+                to,
+                held,
+                incomplete,
+            } => self.begin(from, to, held, incomplete),
+            ToDecoder::Idle => self.rest(),
+            ToDecoder::CatchUpGranted { request } => {
+                if let Some(catch_up) = &mut self.catch_up {
+                    // An answer to an earlier question has been given back already.
+                    catch_up.granted |= catch_up.request == request;
+                }
+            }
             ToDecoder::RingRefused {
                 needed,
                 available,
@@ -156,6 +204,110 @@ impl Pipeline {
         }
     }
 
+    /// Somebody looks: decodes the newest key frame of the packet ring, and asks for leave to
+    /// decode what came after it.
+    fn begin(&mut self, from: Option<u64>, to: u64, held: u64, incomplete: bool) {
+        self.doing(Decoding::Decoding);
+        self.needs_key = true;
+        self.damaged = false;
+        self.requests = self.requests.wrapping_add(1);
+        let begun =
+            from.and_then(|from| CatchUp::begin(&self.packets, from, to, held, self.requests));
+        let Some((key, mut rest)) = begun else {
+            // The camera shows nothing yet, or its group of pictures is larger than the ring.
+            self.discontinuity = true;
+            self.health.dropped_catch_up.fetch_add(held, Relaxed);
+            return;
+        };
+        // Else it is the group of pictures that was left off in the middle.
+        self.discontinuity |= key.access_unit > self.published_through;
+        self.decode(&key, true);
+        if rest.is_done() {
+            self.damaged |= incomplete;
+            return;
+        }
+        rest.incomplete = incomplete;
+        self.to_supervisor.send(ToSupervisor::CatchUp {
+            request: rest.request,
+        });
+        self.catch_up = Some(rest);
+        self.doing(Decoding::CatchingUp);
+    }
+
+    /// Whether there is nothing to decode, whatever is in the backlog.
+    fn must_wait(&self) -> bool {
+        self.catch_up.as_ref().is_some_and(|catch_up| {
+            !self.backlog.has_key() && (!catch_up.granted || self.publisher.awaits_ring())
+        })
+    }
+
+    /// One unit, or the end of it.
+    fn go_on_catching_up(&mut self) {
+        if self.backlog.has_key() {
+            // Sooner than what is left. The units before it are as late.
+            let skipped = self.backlog.jump_to_newest_key();
+            self.health
+                .dropped_catch_up
+                .fetch_add(skipped as u64, Relaxed);
+            self.needs_key = true;
+            self.discontinuity = true;
+            self.end_catch_up();
+            return;
+        }
+        if self.must_wait() {
+            return;
+        }
+        let Some(mut rest) = self.catch_up.take() else {
+            return;
+        };
+        let unit = rest.next_unit(&self.packets);
+        if let Some(unit) = &unit {
+            self.decode(unit, true);
+            self.damaged |= rest.incomplete && rest.is_done();
+        } else {
+            // Overwritten meanwhile: on with the next key frame.
+            self.needs_key = true;
+            self.discontinuity = true;
+        }
+        let done = unit.is_none() || rest.is_done();
+        self.catch_up = Some(rest);
+        if done {
+            self.end_catch_up();
+        }
+    }
+
+    /// Gives the place in the budget back, or takes the question for it back.
+    fn end_catch_up(&mut self) {
+        let Some(catch_up) = self.catch_up.take() else {
+            return;
+        };
+        self.health
+            .dropped_catch_up
+            .fetch_add(catch_up.left(), Relaxed);
+        self.to_supervisor.send(ToSupervisor::CaughtUp {
+            request: catch_up.request,
+        });
+        self.doing(Decoding::Decoding);
+    }
+
+    /// Nobody looks: lets go of the decoder and all it refers to.
+    fn rest(&mut self) {
+        self.end_catch_up();
+        let left = self.backlog.clear();
+        self.health
+            .dropped_not_wanted
+            .fetch_add(left as u64, Relaxed);
+        self.decoder = None;
+        self.in_flight.clear();
+        self.publisher.rest();
+        self.skip = Skip::None;
+        self.doing(Decoding::Idle);
+    }
+
+    fn doing(&self, doing: Decoding) {
+        self.health.decoding.store(doing as u64, Relaxed);
+    }
+
     /// Falls behind in steps, each of them visible in the counters.
     fn keep_up(&mut self) {
         let lag = self.backlog.lag_ns(clock::monotonic_ns());
@@ -178,7 +330,8 @@ impl Pipeline {
         }
     }
 
-    fn decode(&mut self, unit: &QueuedUnit) {
+    /// `late`: it was there before somebody looked.
+    fn decode(&mut self, unit: &QueuedUnit, late: bool) {
         self.discontinuity |= unit.discontinuity;
         self.damaged = (self.damaged || unit.loss_before) && !unit.key;
         self.needs_key &= !unit.key;
@@ -198,6 +351,7 @@ impl Pipeline {
             arrival_ns: unit.arrival_ns,
             discontinuity: std::mem::take(&mut self.discontinuity),
             corrupt: self.damaged,
+            late,
         };
         self.remember(meta);
         let skipping = self.skip == Skip::NonReference;
@@ -277,6 +431,10 @@ impl Pipeline {
                 .find(|m| m.access_unit == unit)
                 .copied()
             {
+                if meta.late && meta.access_unit <= self.published_through {
+                    continue;
+                }
+                self.published_through = self.published_through.max(meta.access_unit);
                 self.publisher.publish(picture, &meta);
             }
         }

@@ -39,6 +39,8 @@ pub struct UnitMeta {
     pub arrival_ns: u64,
     pub discontinuity: bool,
     pub corrupt: bool,
+    /// Decoded later than it could have been, because nobody had looked.
+    pub late: bool,
 }
 
 /// Owns the frame ring of one reader. Lives on the decode thread.
@@ -147,6 +149,19 @@ impl Publisher {
         }
     }
 
+    /// Whether pictures wait for a ring: more of them would push the first ones out.
+    #[must_use]
+    pub fn awaits_ring(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Nobody looks: lets go of pictures that wait for a ring, and asks for it anew when somebody
+    /// does.
+    pub fn rest(&mut self) {
+        self.pending.clear();
+        self.asked = None;
+    }
+
     /// The supervisor has no memory for the ring asked for.
     pub fn ring_refused(&mut self, needed: u64, available: u64, reason: &str) {
         tracing::error!(
@@ -249,7 +264,9 @@ impl Publisher {
         health.last_frame_ns.store(now, Relaxed);
         health.width.store(u64::from(picture.width()), Relaxed);
         health.height.store(u64::from(picture.height()), Relaxed);
-        health.record_latency_ns(now.saturating_sub(meta.arrival_ns));
+        if !meta.late {
+            health.record_latency_ns(now.saturating_sub(meta.arrival_ns));
+        }
     }
 
     /// Keeps a picture that no ring can take, and asks for one that can.

@@ -50,6 +50,21 @@ pub enum ToDecoder {
     RemoveSubscriber {
         id: u64,
     },
+    /// Decode from here on. Units from number `to` on come through this queue.
+    Wanted {
+        /// Number of the first unit of the RTSP session that goes on now; `None`: there is none.
+        from: Option<u64>,
+        to: u64,
+        /// Units since the newest key frame that no decoder has had.
+        held: u64,
+        /// The newest group of pictures lacks a unit.
+        incomplete: bool,
+    },
+    /// Nobody looks: let go of everything. No unit follows before [`ToDecoder::Wanted`].
+    Idle,
+    CatchUpGranted {
+        request: u32,
+    },
     /// The frame ring, with every subscriber it has at this moment.
     Ring {
         memory: SealedMemory,
@@ -147,10 +162,9 @@ impl UnitQueue {
         self.sender.send(message).is_ok()
     }
 
-    /// A sender for the control task, which tells but never pushes units.
-    #[must_use]
-    pub fn teller(&self) -> Sender<ToDecoder> {
-        self.sender.clone()
+    /// What was skipped can be had from the packet ring, if it is wanted again.
+    pub fn forget_skipped(&mut self) {
+        self.waiting_for_key = false;
     }
 
     /// Bytes of access units waiting.
@@ -183,6 +197,25 @@ impl Backlog {
                 other => return Ok(Some(other)),
             }
         }
+    }
+
+    /// The same, but waits for a message even while units are at hand.
+    pub fn wait_message(&mut self, timeout: Duration) -> Result<Option<ToDecoder>, Closed> {
+        match self.receiver.recv_timeout(timeout) {
+            Ok(ToDecoder::Unit(u)) => {
+                self.units.push_back(u);
+                Ok(None)
+            }
+            Ok(other) => Ok(Some(other)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Closed),
+        }
+    }
+
+    /// Whether a key frame is among the units at hand.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        self.units.iter().any(|u| u.key)
     }
 
     /// The oldest unit.

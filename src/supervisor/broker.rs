@@ -344,8 +344,14 @@ impl Connection {
         };
         let quota = camera.stream.ring.pins;
         let admitted = camera.rings.borrow_mut().attach(id, wish, quota);
-        let (admitted, message) =
-            admitted.map_err(|(code, text)| explain(&camera, name, code, text))?;
+        let (admitted, message) = admitted.map_err(|(code, text)| {
+            if code == RefusalCode::NotReady && kind == RingKind::Frames {
+                camera.await_frames();
+            }
+            explain(&camera, name, code, text)
+        })?;
+        // Before the reader is told of the subscriber: when it answers, there is a picture to see.
+        camera.tell_demand();
         self.attachments.insert(id, camera.clone());
         self.supervisor.status_is_stale();
         if !camera.tell(message) {

@@ -3,7 +3,7 @@
 //! All on one thread; a `RefCell` here is borrowed for a few lines and never across an `await`.
 #![deny(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::budget::Refusal;
 use super::policy;
 use super::rings::{Outgoing, Rings};
-use crate::config::Stream;
+use crate::config::{DecodeMode, Stream};
 use crate::control::ToReader;
 use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, Watch};
 use crate::sys::{clock, usage};
@@ -35,6 +35,10 @@ pub(super) struct Camera {
     pub life: RefCell<Life>,
     /// Why it has no frame ring of the size that its reader asked for last.
     refusal: RefCell<Option<Refused>>,
+    /// Until when frames count as wanted because somebody asked for them in vain.
+    awaited_until: Cell<Option<Instant>>,
+    /// What the running reader was told last.
+    told_demand: Cell<bool>,
 }
 
 /// A frame ring that could not be made.
@@ -64,7 +68,51 @@ impl Camera {
             outbox: RefCell::default(),
             life: RefCell::new(Life::new(state, reason)),
             refusal: RefCell::default(),
+            awaited_until: Cell::default(),
+            told_demand: Cell::default(),
         }
+    }
+
+    /// Whether frames are to be decoded, where that is not always so.
+    fn demand(&self) -> bool {
+        let awaited = self.awaited_until.get();
+        awaited.is_some_and(|until| Instant::now() < until)
+            || self.rings.borrow().frames_looked_at()
+    }
+
+    /// Tells the reader whether frames are wanted, if that has changed.
+    pub fn tell_demand(&self) {
+        if self.stream.decode.mode != DecodeMode::OnDemand {
+            return;
+        }
+        let frames = self.demand();
+        if frames != self.told_demand.get()
+            && self.tell(Outgoing::plain(ToReader::Demand { frames }))
+        {
+            self.told_demand.set(frames);
+        }
+    }
+
+    /// The same for a reader that has not begun; it assumes that nobody wants any.
+    pub fn first_demand(&self) -> Option<Outgoing> {
+        let frames = self.stream.decode.mode == DecodeMode::OnDemand && self.demand();
+        self.told_demand.set(frames);
+        frames.then(|| Outgoing::plain(ToReader::Demand { frames }))
+    }
+
+    /// Somebody wants frames of a camera that never had any: it is decoded for a while, so that
+    /// there is a ring when the client asks again.
+    pub fn await_frames(&self) {
+        if self.stream.decode.mode != DecodeMode::OnDemand {
+            return;
+        }
+        if !self.told_demand.get() {
+            // What was refused when somebody looked last may fit now.
+            self.granted();
+        }
+        self.awaited_until
+            .set(Some(Instant::now() + policy::AWAITED_FOR));
+        self.tell_demand();
     }
 
     pub fn refusal(&self) -> Option<Refusal> {
@@ -155,10 +203,8 @@ impl Camera {
     /// Ends a subscription.
     pub fn detach(&self, id: u64) {
         if self.rings.borrow_mut().detach(id) {
-            self.tell(Outgoing {
-                message: ToReader::RemoveSubscriber { id },
-                fds: Vec::new(),
-            });
+            self.tell(Outgoing::plain(ToReader::RemoveSubscriber { id }));
+            self.tell_demand();
         }
     }
 }

@@ -221,6 +221,8 @@ impl<'a> Reader<'a> {
             stopping = self.attend().await;
         }
         self.camera.disconnect();
+        self.supervisor.permits.borrow_mut().gone(self.camera.index);
+        self.supervisor.grant_permits();
         let exit = self.await_end(stopping).await;
         self.hear_last_words();
         let ran = self.begun.elapsed();
@@ -293,7 +295,8 @@ impl<'a> Reader<'a> {
         let first = self.camera.rings.borrow().for_new_reader();
         match first {
             Ok(mut first) => {
-                first.push(plain(ToReader::Go));
+                first.extend(self.camera.first_demand());
+                first.push(Outgoing::plain(ToReader::Go));
                 self.camera.connect(first);
                 true
             }
@@ -325,7 +328,7 @@ impl<'a> Reader<'a> {
                 }
                 _ = shutdown.wait_for(|s| *s != Shutdown::No), if deadline.is_none() => {
                     deadline = Some(tokio::time::Instant::now() + policy::STOP_GRACE);
-                    if self.camera.tell(plain(ToReader::Stop)) {
+                    if self.camera.tell(Outgoing::plain(ToReader::Stop)) {
                         continue;
                     }
                     // Not introduced yet: it has no camera to say goodbye to.
@@ -351,6 +354,7 @@ impl<'a> Reader<'a> {
                     return deadline.is_some();
                 }
                 _ = tick.tick() => {
+                    self.camera.tell_demand();
                     if let Some(verdict) = self.look(outbox.as_deref(), &mut network, &mut decoder) {
                         self.verdict = Some(verdict);
                         return deadline.is_some();
@@ -425,6 +429,16 @@ impl<'a> Reader<'a> {
             ToSupervisor::SubscriberRemoved { id } => {
                 tracing::trace!(camera = %self.camera.stream.id, id, "subscriber removed");
             }
+            ToSupervisor::CatchUp { request } => {
+                let ask = (self.camera.index, request);
+                self.supervisor.permits.borrow_mut().ask(ask);
+                self.supervisor.grant_permits();
+            }
+            ToSupervisor::CaughtUp { request } => {
+                let ask = (self.camera.index, request);
+                self.supervisor.permits.borrow_mut().done(ask);
+                self.supervisor.grant_permits();
+            }
             ToSupervisor::Resolve { host } => self.resolve(host),
             ToSupervisor::Fault { text } => self.last_words = Some(printable(&text)),
         }
@@ -451,11 +465,12 @@ impl<'a> Reader<'a> {
             if self.camera.refused(refusal.clone()) {
                 tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
             }
-            self.camera.tell(plain(ToReader::FrameRingRefused {
-                needed: refusal.needed,
-                available: refusal.available,
-                reason: refusal.reason,
-            }));
+            self.camera
+                .tell(Outgoing::plain(ToReader::FrameRingRefused {
+                    needed: refusal.needed,
+                    available: refusal.available,
+                    reason: refusal.reason,
+                }));
         }
     }
 
@@ -465,7 +480,8 @@ impl<'a> Reader<'a> {
         if !own || self.resolving.replace(true) {
             // A reader taken over by its camera must not talk to the world through DNS.
             let result = Err("only the camera's own host, one lookup at a time".to_owned());
-            self.camera.tell(plain(ToReader::Resolved { result }));
+            self.camera
+                .tell(Outgoing::plain(ToReader::Resolved { result }));
             return;
         }
         let resolver = self.supervisor.resolver.clone();
@@ -475,7 +491,7 @@ impl<'a> Reader<'a> {
             resolving.set(false);
             // To this reader only: the outbox is its own.
             if let Some(outbox) = outbox {
-                outbox.push(plain(ToReader::Resolved { result }));
+                outbox.push(Outgoing::plain(ToReader::Resolved { result }));
             }
         });
     }
@@ -545,13 +561,6 @@ async fn at(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-fn plain(message: ToReader) -> Outgoing {
-    Outgoing {
-        message,
-        fds: Vec::new(),
     }
 }
 

@@ -21,6 +21,7 @@ mod camera;
 mod child;
 mod instance;
 mod notify;
+mod permits;
 pub mod placement;
 pub mod policy;
 mod reaper;
@@ -46,11 +47,12 @@ use self::camera::Camera;
 use self::instance::Instance;
 pub use self::instance::InstanceError;
 use self::notify::Notifier;
+use self::permits::Permits;
 use self::placement::Placement;
-use self::rings::Ring;
+use self::rings::{Outgoing, Ring};
 use self::template::Template;
 use crate::config::Site;
-use crate::control::RingKind;
+use crate::control::{RingKind, ToReader};
 use crate::health::State;
 use crate::{health, sys};
 
@@ -119,6 +121,8 @@ struct Supervisor {
     cameras: Vec<Rc<Camera>>,
     template: Rc<Template>,
     placement: RefCell<Placement>,
+    /// Who decodes what came before somebody looked.
+    permits: RefCell<Permits>,
     resolver: resolve::Resolver,
     clients: RefCell<broker::Clients>,
     shutdown: watch::Sender<Shutdown>,
@@ -210,6 +214,7 @@ impl Supervisor {
             started: Instant::now(),
             cameras: cameras.collect(),
             template: Template::new(reaper::Reaper::default(), options.log.clone()),
+            permits: RefCell::new(Permits::new(allowed.len())),
             placement: RefCell::new(Placement::new(allowed)),
             resolver: resolve::Resolver::new(),
             clients: RefCell::default(),
@@ -242,6 +247,7 @@ impl Supervisor {
                 }
                 _ = tick.tick() => {
                     self.template.sweep();
+                    self.grant_permits();
                     notifier.tick(self.summary());
                 }
             }
@@ -292,6 +298,21 @@ impl Supervisor {
             text.push_str(&others.join(", "));
         }
         text
+    }
+
+    /// Tells the readers whose turn it is.
+    fn grant_permits(&self) {
+        loop {
+            let granted = self.permits.borrow_mut().grant(Instant::now());
+            let Some((index, request)) = granted else {
+                return;
+            };
+            let camera = self.cameras.iter().find(|camera| camera.index == index);
+            let message = Outgoing::plain(ToReader::CatchUpGranted { request });
+            if !camera.is_some_and(|camera| camera.tell(message)) {
+                self.permits.borrow_mut().gone(index);
+            }
+        }
     }
 
     /// `camring status --json`.

@@ -36,6 +36,10 @@ pub const STAGGER: Duration = Duration::from_millis(40);
 /// A subscriber's attach waits this long for the reader's answer. A reader that decodes a 4K key
 /// frame on a busy core takes 0.3 s to see the message.
 pub const ATTACH_DEADLINE: Duration = Duration::from_secs(3);
+/// Frames asked for in vain count as wanted for this long. Clients ask again every 0.1 s as long as
+/// they wait; a camera without a key frame in reach gets its first picture, and so its ring, only at
+/// the next one, but somebody who waits for that goes on asking.
+pub const AWAITED_FOR: Duration = Duration::from_secs(2);
 /// Messages to one reader that wait for room in its socket. It reads at once when it lives; a
 /// stopped one is killed by its heartbeat, long before thousands of subscribers come and go.
 pub const OUTBOX: usize = 1024;

@@ -29,6 +29,16 @@ pub(super) struct Outgoing {
     pub fds: Vec<OwnedFd>,
 }
 
+impl Outgoing {
+    /// One without descriptors.
+    pub fn plain(message: ToReader) -> Self {
+        Self {
+            message,
+            fds: Vec::new(),
+        }
+    }
+}
+
 /// A ring's memory.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -202,6 +212,13 @@ impl Rings {
     /// Subscriptions, of both kinds.
     pub fn subscribers(&self) -> usize {
         self.attachments.len()
+    }
+
+    /// Whether anybody looks at frames; at those of a ring that was replaced, too: they move on.
+    pub fn frames_looked_at(&self) -> bool {
+        self.attachments
+            .values()
+            .any(|attachment| attachment.kind == RingKind::Frames)
     }
 
     /// Where a frame ring's numbers begin that continues what a reader has published. The number

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::camera::Camera;
-use crate::health::{ClockSource, State};
+use crate::health::{ClockSource, Decoding, State};
 use crate::sys::clock;
 
 /// The whole answer.
@@ -75,6 +75,9 @@ pub struct CameraStatus {
     pub fps_decoded: f64,
     /// Frames published per second, over the last 10 s.
     pub fps_published: f64,
+    /// What is decoded at the moment: `idle`, `catching-up` or `decoding`; null while there is no
+    /// reader.
+    pub decode: Option<Decoding>,
     /// Pictures decoded.
     pub frames_decoded: u64,
     /// Frames published in the ring.
@@ -128,6 +131,12 @@ pub struct FramesDropped {
     pub before_key: u64,
     /// `[decode] mode = "keyframes"`.
     pub not_key: u64,
+    /// `[decode] mode = "on-demand"`, and nobody looked. Counted by whole groups of pictures, once
+    /// they are too old to begin with.
+    pub not_wanted: u64,
+    /// `[decode] mode = "on-demand"`: from before somebody looked, and the site's budget for
+    /// catching up had no room before the next key frame came.
+    pub catch_up: u64,
     /// The decoder refused the access unit.
     pub decode_error: u64,
     /// The access unit was longer than any may be.
@@ -179,6 +188,7 @@ fn camera(camera: &Camera) -> CameraStatus {
         fps_in: round(report.rates.units),
         fps_decoded: round(report.rates.decoded),
         fps_published: round(report.rates.published),
+        decode: life.pid.and(Decoding::from_word(figures.decoding)),
         frames_decoded: figures.frames_decoded,
         frames_published: figures.frames_published,
         frames_dropped: FramesDropped {
@@ -189,6 +199,8 @@ fn camera(camera: &Camera) -> CameraStatus {
             corrupt: figures.dropped_corrupt,
             before_key: figures.dropped_before_key,
             not_key: figures.dropped_not_key,
+            not_wanted: figures.dropped_not_wanted,
+            catch_up: figures.dropped_catch_up,
             decode_error: figures.decode_errors,
             oversize: figures.dropped_oversize,
         },

@@ -145,7 +145,7 @@ impl Resolver<'_> {
     pub(super) fn decode(&mut self, base: Decode, raw: &RawDecode, camera: Option<&str>) -> Decode {
         let mut decode = base;
         // Modes that are announced, so that people try them.
-        let later = ["on-demand", "activity"];
+        let later = ["activity"];
         match raw.mode.set() {
             Some(written) if later.contains(&written.get_ref().as_str()) => self.problems.push(
                 Problem::new(
@@ -156,11 +156,15 @@ impl Resolver<'_> {
                     written.span(),
                 )
                 .camera(camera)
-                .label("must be \"always\" or \"keyframes\""),
+                .label("must be \"always\", \"on-demand\" or \"keyframes\""),
             ),
             _ => {
-                let modes =
-                    [DecodeMode::Always, DecodeMode::KeyFrames].map(|mode| (mode.name(), mode));
+                let modes = [
+                    DecodeMode::Always,
+                    DecodeMode::OnDemand,
+                    DecodeMode::KeyFrames,
+                ]
+                .map(|mode| (mode.name(), mode));
                 if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
                     decode.mode = mode;
                 }
