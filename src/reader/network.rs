@@ -97,16 +97,19 @@ impl Network {
         );
         let end = {
             let mut session = std::pin::pin!(session);
-            let served = tokio::select! {
-                () = &mut session => Ok(()),
-                ended = listener.listen() => ended,
-                ended = speak(&control, reports) => ended,
-                ended = look_after(&decode, &gate) => ended,
+            let ended = tokio::select! {
+                // Only when told to stop, which nobody has done yet.
+                () = &mut session => None,
+                ended = listener.listen() => Some(ended),
+                ended = speak(&control, reports) => Some(ended),
+                ended = look_after(&decode, &gate) => Some(ended),
             };
-            // TEARDOWN, within its own limit.
-            let _ = stop.send(true);
-            session.await;
-            served
+            if ended.is_some() {
+                // TEARDOWN, within its own limit.
+                let _ = stop.send(true);
+                session.await;
+            }
+            ended.unwrap_or(Ok(()))
         };
         gate.borrow().tell(ToDecoder::Stop);
         if let Err(error) = &end {
