@@ -10,11 +10,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use camring_ring::{Codec, SealedMemory, SubscriberPages};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam::sync::{Parker, Unparker};
 
 /// One access unit on its way to the decoder.
 #[derive(Clone, Debug)]
@@ -94,6 +95,7 @@ pub enum Push {
 #[derive(Debug)]
 pub struct UnitQueue {
     sender: Sender<ToDecoder>,
+    wake: Unparker,
     bytes: Arc<AtomicU64>,
     budget: u64,
     waiting_for_key: bool,
@@ -103,6 +105,7 @@ pub struct UnitQueue {
 #[derive(Debug)]
 pub struct Backlog {
     receiver: Receiver<ToDecoder>,
+    sleep: Parker,
     bytes: Arc<AtomicU64>,
     units: VecDeque<QueuedUnit>,
 }
@@ -112,15 +115,18 @@ pub struct Backlog {
 pub fn unit_queue(budget: u64) -> (UnitQueue, Backlog) {
     let (sender, receiver) = unbounded();
     let bytes = Arc::new(AtomicU64::new(0));
+    let sleep = Parker::new();
     (
         UnitQueue {
             sender,
+            wake: sleep.unparker().clone(),
             bytes: Arc::clone(&bytes),
             budget,
             waiting_for_key: false,
         },
         Backlog {
             receiver,
+            sleep,
             bytes,
             units: VecDeque::new(),
         },
@@ -145,10 +151,11 @@ impl UnitQueue {
             self.waiting_for_key = false;
         }
         self.bytes.fetch_add(len, Ordering::Relaxed);
-        if self.sender.send(ToDecoder::Unit(unit)).is_err() {
-            return Push::Closed;
+        if self.tell(ToDecoder::Unit(unit)) {
+            Push::Queued
+        } else {
+            Push::Closed
         }
-        Push::Queued
     }
 
     /// A new RTSP session: what was queued of the former one is void.
@@ -159,7 +166,9 @@ impl UnitQueue {
 
     /// Passes anything that is not a unit. False when the decode thread is gone.
     pub fn tell(&self, message: ToDecoder) -> bool {
-        self.sender.send(message).is_ok()
+        let sent = self.sender.send(message).is_ok();
+        self.wake.unpark();
+        sent
     }
 
     /// What was skipped can be had from the packet ring, if it is wanted again.
@@ -181,10 +190,9 @@ impl Backlog {
     pub fn next_message(&mut self, timeout: Duration) -> Result<Option<ToDecoder>, Closed> {
         loop {
             let message = if self.units.is_empty() {
-                match self.receiver.recv_timeout(timeout) {
-                    Ok(m) => m,
-                    Err(RecvTimeoutError::Timeout) => return Ok(None),
-                    Err(RecvTimeoutError::Disconnected) => return Err(Closed),
+                match self.receive(timeout)? {
+                    Some(message) => message,
+                    None => return Ok(None),
                 }
             } else {
                 match self.receiver.try_recv() {
@@ -201,14 +209,27 @@ impl Backlog {
 
     /// The same, but waits for a message even while units are at hand.
     pub fn wait_message(&mut self, timeout: Duration) -> Result<Option<ToDecoder>, Closed> {
-        match self.receiver.recv_timeout(timeout) {
-            Ok(ToDecoder::Unit(u)) => {
+        match self.receive(timeout)? {
+            Some(ToDecoder::Unit(u)) => {
                 self.units.push_back(u);
                 Ok(None)
             }
-            Ok(other) => Ok(Some(other)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Closed),
+            other => Ok(other),
+        }
+    }
+
+    /// Waits for anything. The channel's own waiting spins and yields before it sleeps, which
+    /// cost about four `sched_yield` a frame (strace), where frames are a tenth of a second apart.
+    fn receive(&self, timeout: Duration) -> Result<Option<ToDecoder>, Closed> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.receiver.try_recv() {
+                Ok(message) => return Ok(Some(message)),
+                Err(TryRecvError::Disconnected) => return Err(Closed),
+                Err(TryRecvError::Empty) if Instant::now() >= deadline => return Ok(None),
+                // A message sent since has left its token: this returns at once.
+                Err(TryRecvError::Empty) => self.sleep.park_deadline(deadline),
+            }
         }
     }
 
