@@ -1,3 +1,32 @@
 //! The camring daemon: reads many RTSP cameras, each in its own pinned process, and puts decoded
 //! frames into shared-memory rings (crate `camring-ring`).
+//!
+//! ```text
+//! camring run                  supervisor   plans, watches, restarts, creates and hands out memory
+//!  ├─ camring: spawner         sys          single-threaded template; forks the readers
+//!  └─ camring: reader CAMERA   reader       RTSP session → packet ring → decoder (media) → frame ring
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | the site: as written, then resolved and checked |
+//! | [`supervisor`] | children, restart policy, memory budget, attach broker |
+//! | [`control`] | what supervisor and readers say to each other |
+//! | [`health`] | a reader's counters and state, readable after its death |
+//! | [`reader`] | one camera stream, from RTSP to frames |
+//! | [`media`] | the safe face of FFmpeg |
+//! | [`sys`] | processes, clocks, cores, memory of this machine |
+//!
+//! Unsafe code is confined to `media::ffi`, `sys::raw`, `health::page` and the ring crate.
 #![deny(unsafe_code)]
+
+pub mod cli;
+pub mod cmd;
+pub mod config;
+pub mod control;
+pub mod health;
+pub mod logging;
+pub mod media;
+pub mod reader;
+pub mod supervisor;
+pub mod sys;

@@ -420,7 +420,7 @@ fn a_replaced_ring_is_followed() {
         first_sequence: 3,
         ..SPEC
     };
-    let old = writer.lock().unwrap().take().unwrap();
+    let mut old = writer.lock().unwrap().take().unwrap();
     broker.state().pending.push("yard".to_owned());
     old.close(CloseReason::Replaced);
     // What was published before is still given out, then nothing until the successor is there.
@@ -455,7 +455,7 @@ fn a_successor_that_counts_anew_is_followed() {
         put(&writer);
     }
     assert_eq!(yard.latest().unwrap().unwrap().sequence(), 20);
-    let old = writer.lock().unwrap().take().unwrap();
+    let mut old = writer.lock().unwrap().take().unwrap();
     let writer = broker.frames("yard", FrameRingSpec { ring_id: 9, ..SPEC });
     old.close(CloseReason::Replaced);
     assert!(client.wait(Some(LONG)).unwrap(), "a replaced ring is news");

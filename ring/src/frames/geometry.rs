@@ -135,11 +135,11 @@ impl FrameGeometry {
                 format!("1 to {MAX_SLOT_BYTES} are possible"),
             );
         }
-        if first_sequence == 0 || first_sequence >= MAX_SEQUENCE {
+        if first_sequence == 0 || first_sequence > MAX_SEQUENCE / 2 {
             return bad(
                 "first_sequence",
                 first_sequence,
-                format!("1 to {MAX_SEQUENCE}"),
+                format!("1 to {}", MAX_SEQUENCE / 2),
             );
         }
         // Nothing below can overflow: 255 slots of 2 GiB are 2^39 bytes.

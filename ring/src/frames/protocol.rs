@@ -349,6 +349,11 @@ impl Slots {
         self.next
     }
 
+    /// The next frame gets this number, unless it is used already.
+    pub(crate) fn go_on_at(&mut self, sequence: u64) {
+        self.next = self.next.max(sequence);
+    }
+
     /// Whether the slot is handed out and not yet published.
     pub(crate) fn is_reserved(&self, slot: u8) -> bool {
         self.phase.get(usize::from(slot)) == Some(&Phase::Reserved)

@@ -170,6 +170,12 @@ impl FrameWriter {
         self.slots.next_sequence()
     }
 
+    /// Leaves out all numbers before `sequence`: those that the ring this one replaces has used
+    /// since this one was made. Numbers never go back.
+    pub fn go_on_at(&mut self, sequence: u64) {
+        self.slots.go_on_at(sequence);
+    }
+
     /// Number that the broker gave the ring.
     pub fn ring_id(&self) -> u64 {
         self.ring.geometry().ring_id
@@ -277,7 +283,7 @@ impl FrameWriter {
 
     /// Ends the ring for its subscribers: they take what is still visible, then attach to its
     /// successor or learn that the camera is gone.
-    pub fn close(self, reason: CloseReason) {
+    pub fn close(&mut self, reason: CloseReason) {
         reason.mark(self.ring.state_word());
         self.bells.ring();
     }

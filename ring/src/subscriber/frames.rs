@@ -39,6 +39,9 @@ pub struct Subscription {
     hidden: u64,
     generation: Option<u32>,
     change: Option<RingChange>,
+    /// The ring attached to last begins, by its header, at this number, which is not after `seen`.
+    /// Its first frame tells whether it goes on all the same or counts anew.
+    begins: Option<u64>,
 }
 
 impl Subscription {
@@ -69,6 +72,7 @@ impl Subscription {
             hidden: 0,
             generation: None,
             change: None,
+            begins: None,
         })
     }
 
@@ -226,18 +230,32 @@ impl Subscription {
         }
         let (attachment, notify) = open(granted)?;
         let first = attachment.ring().geometry().first_sequence;
-        if first <= self.seen {
-            // Does not go on where the old ring ended: count anew.
-            self.seen = first - 1;
-            self.given = first - 1;
-            self.hidden = 0;
-        }
-        self.watch
-            .replace(Watched::Frames(Arc::clone(attachment.ring())), self.seen);
+        // Frames were published in the old ring after the new one had been made, usually.
+        self.begins = (first <= self.seen).then_some(first);
+        self.watch.replace(
+            Watched::Frames(Arc::clone(attachment.ring())),
+            self.seen.min(first - 1),
+        );
         self.attachment = Arc::new(attachment);
         self.notify = notify;
         self.change = Some(RingChange::Replaced);
         Ok(true)
+    }
+
+    /// The newest frame of the ring.
+    #[inline]
+    fn newest(&mut self) -> Option<Entry> {
+        let newest = protocol::newest(&**self.attachment.ring())?;
+        if let Some(first) = self.begins.take() {
+            if newest.sequence <= self.seen {
+                // It does not go on where the old ring ended: count anew.
+                self.seen = first - 1;
+                self.given = first - 1;
+                self.hidden = 0;
+            }
+            self.watch.set_seen(self.seen);
+        }
+        Some(newest)
     }
 
     /// Looks for the oldest unseen frame.
@@ -246,7 +264,7 @@ impl Subscription {
         // A frame can vanish while it is being looked for, but a writer that makes them all
         // vanish for ever is not followed for ever.
         for _ in 0..4 {
-            let Some(newest) = protocol::newest(&**self.attachment.ring()) else {
+            let Some(newest) = self.newest() else {
                 return Ok(None);
             };
             if newest.sequence <= self.seen {
@@ -272,7 +290,7 @@ impl Subscription {
     /// Looks for the newest frame, or the newest before it that is not hidden.
     fn find_latest(&mut self) -> Result<Option<Frame>, RingError> {
         for _ in 0..4 {
-            let Some(newest) = protocol::newest(&**self.attachment.ring()) else {
+            let Some(newest) = self.newest() else {
                 return Ok(None);
             };
             if newest.sequence <= self.seen {

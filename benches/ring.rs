@@ -6,7 +6,7 @@
 //! same two processes, in turns, since the machine's own wake-up time varies more than what is to
 //! be measured. Needs two cores that are not busy.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../ring/tests/support/mod.rs"]
 mod support;
 
 use std::os::fd::OwnedFd;

@@ -1,0 +1,83 @@
+# Sourced by ./run and ./test: the Debian packages they need, and how they get them.
+#
+# Made for Debian 12. `set_up run` or `set_up test` returns when everything is there; when something is
+# missing and cannot be installed, it says what, and how, and ends the script.
+# shellcheck shell=bash
+
+# To build: FFmpeg's headers, and libclang for the bindings made from them.
+BUILD_PACKAGES=(
+  build-essential ca-certificates clang libclang-dev pkg-config
+  libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
+)
+# The test cameras: clips are made with numpy and FFmpeg, and sent by GStreamer's RTSP server.
+CAMERA_PACKAGES=(
+  ffmpeg python3 python3-gi python3-numpy
+  gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+)
+# What ./test uses besides.
+CHECK_PACKAGES=(python3-venv shellcheck util-linux)
+
+heading() {
+  if [[ -t 1 ]]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi
+}
+
+give_up() {
+  printf '%s\n' "$@" >&2
+  exit 1
+}
+
+# The packages of a list that dpkg does not know as installed.
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+  done
+}
+
+install_packages() {
+  local missing as_root=() command
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  command="apt-get install -y --no-install-recommends ${missing[*]}"
+  if ((EUID != 0)); then
+    # Asks for a password only where somebody can type it.
+    if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 ]]; }; then
+      as_root=(sudo)
+    else
+      give_up "These Debian packages are missing, and only root can install them:" "" "    sudo $command" ""
+    fi
+  fi
+  heading "installing ${#missing[@]} Debian packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -q ||
+    echo "apt-get update failed; trying with the package lists that are there" >&2
+  # shellcheck disable=SC2086  # the words of the command are wanted
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $command ||
+    give_up "" "The packages could not be installed. By hand:" "" "    sudo $command" ""
+}
+
+find_cargo() {
+  command -v cargo >/dev/null && return 0
+  if [[ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]]; then
+    # shellcheck disable=SC1091  # written by rustup
+    . "${CARGO_HOME:-$HOME/.cargo}/env"
+  fi
+  command -v cargo >/dev/null ||
+    give_up "Rust is missing. Install it with rustup, then run this again:" "" \
+      "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" "" \
+      "rust-toolchain.toml names the version; rustup fetches it by itself."
+}
+
+set_up() { # run | test | build
+  local packages=("${BUILD_PACKAGES[@]}")
+  [[ $1 == build ]] || packages+=("${CAMERA_PACKAGES[@]}")
+  [[ $1 != test ]] || packages+=("${CHECK_PACKAGES[@]}")
+  if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+    install_packages "${packages[@]}"
+  else
+    echo "This is no Debian: nothing is installed by itself. Needed are the equivalents of:" >&2
+    printf '    %s\n' "${packages[*]}" >&2
+  fi
+  find_cargo
+}

@@ -1,0 +1,340 @@
+//! The command line: what can be written there, and what `--help` says about it.
+//!
+//! Definitions only; `cmd/` does what they ask for. The spawner's argument is not here: it is
+//! looked at before any parser (`main.rs`).
+#![deny(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config;
+
+/// Reads many RTSP cameras and puts their decoded frames into shared memory, without a copy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "camring",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Exit codes: 0 done; 1 failed; 2 wrong configuration or command line; 3 no daemon is there.
+
+Without --config, /etc/camring/config.toml is read, or else ./config.toml.
+A camera is named as in the configuration: front-door, or front-door/sub for one of its streams.",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// The configuration of the site [default: /etc/camring/config.toml, then ./config.toml]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How much to log: error, warn, info, debug, trace, or a filter such as
+    /// "info,camring::supervisor=debug" [default: $CAMRING_LOG, then info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    #[command(after_help = "\
+Starts one reader process for each stream and watches over them until SIGTERM or SIGINT. Logs go
+to standard error. Under systemd (Type=notify) it says when it is ready and feeds the watchdog.
+
+Examples:
+  camring run
+  camring run --config site.toml --log debug
+  sudo systemctl start camring")]
+    Run(RunArgs),
+
+    /// Check the configuration and show what would be run
+    #[command(after_help = "\
+Starts nothing and contacts no camera. Shows each stream with its core, what its rings will take in
+memory, and the totals against what this machine has. Passwords are not shown.
+
+All that is wrong is reported at once, with file, line, column and what would be right; the exit
+code is 2 then.
+
+Examples:
+  camring check
+  camring check --config site.toml --json | jq '.memory'")]
+    Check(CheckArgs),
+
+    /// Show the state of all cameras
+    #[command(after_help = "\
+Asks the daemon over its socket; any user who may attach to cameras (group camring) may ask. The
+exit code is 3 if no daemon is there.
+
+Examples:
+  camring status
+  camring status --watch
+  camring status --json | jq -r '.cameras[] | select(.state != \"streaming\") | .name'")]
+    Status(StatusArgs),
+
+    /// Print one line for each frame of a camera
+    #[command(after_help = "\
+Attaches like any detector and reads frames in place. Each line has the frame's sequence number,
+PTS, UTC, size, age, and how many frames were missed before it.
+
+Examples:
+  camring tail front-door
+  camring tail front-door/sub -n 100 --json")]
+    Tail(TailArgs),
+
+    /// Save one frame of a camera as a JPEG
+    #[command(after_help = "\
+Attaches like any detector and takes the newest frame, or waits for the next one.
+
+Examples:
+  camring snapshot front-door -o front-door.jpg
+  camring snapshot front-door/sub -o - | feh -")]
+    Snapshot(SnapshotArgs),
+
+    /// Write the frames of a camera to standard output, for any program
+    #[command(after_help = "\
+Attaches like any detector and writes each frame once, as it comes: y4m for programs that read video,
+rgb24 and gray as bare rows of bytes without a header (width and height are in camring status).
+
+A stream of y4m or bare bytes has one size. When the camera changes its size, the output ends with a
+message that names both sizes, and exit code 1; start it again.
+
+Examples:
+  camring pipe front-door --format y4m | ffplay -
+  camring pipe front-door --format y4m -n 250 | ffmpeg -i - clip.mp4
+  camring pipe front-door/sub --format gray --latest | ./my-detector 640 360")]
+    Pipe(PipeArgs),
+
+    /// Contact a camera and show what it offers and sends
+    #[command(after_help = "\
+Needs no daemon and no configuration: it speaks to the camera as a reader process does, receives for a
+while and says what came, or at which stage it failed and what to do. Credentials may be part of the
+URL; they are not shown. To keep them out of the list of processes, name a variable: ${NAME}.
+
+The exit code is 1 if the camera sends no picture that could be decoded.
+
+Examples:
+  camring probe rtsp://192.0.2.10/stream1
+  DOOR='se:cret@1' camring probe 'rtsp://viewer:${DOOR}@192.0.2.10/stream1' --transport udp
+  camring probe rtsp://192.0.2.10/stream1 --seconds 30 --json | jq '.video, .measured'")]
+    Probe(ProbeArgs),
+}
+
+/// `camring run`
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {}
+
+/// `camring check`
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `camring status`
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Go on, again and again after INTERVAL [default: 1s]
+    #[arg(
+        long, short, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s",
+        value_parser = duration
+    )]
+    pub watch: Option<Duration>,
+
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// `camring tail`
+#[derive(Args, Clone, Debug)]
+pub struct TailArgs {
+    /// The camera, or one of its streams: front-door, front-door/sub
+    pub camera: String,
+
+    /// Print one JSON object for each frame
+    #[arg(long)]
+    pub json: bool,
+
+    /// Stop after N frames
+    #[arg(short = 'n', long = "frames", value_name = "N")]
+    pub frames: Option<u64>,
+
+    /// Take the newest frame each time, skipping those in between
+    #[arg(long)]
+    pub latest: bool,
+
+    /// Show damaged frames as well
+    #[arg(long)]
+    pub corrupt: bool,
+
+    /// Where to attach.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// `camring snapshot`
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotArgs {
+    /// The camera, or one of its streams: front-door, front-door/sub
+    pub camera: String,
+
+    /// Where to write the JPEG; "-" is standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// How long to wait for a frame
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// JPEG quality, 1 (small) to 100 (good)
+    #[arg(
+        long, value_name = "PERCENT", default_value_t = 90,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    pub quality: u8,
+
+    /// Where to attach.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// `camring pipe`
+#[derive(Args, Clone, Debug)]
+pub struct PipeArgs {
+    /// The camera, or one of its streams: front-door, front-door/sub
+    pub camera: String,
+
+    /// What to write
+    #[arg(long, short, value_enum)]
+    pub format: PipeFormat,
+
+    /// Stop after N frames
+    #[arg(short = 'n', long = "frames", value_name = "N")]
+    pub frames: Option<u64>,
+
+    /// Take the newest frame each time, skipping those in between
+    #[arg(long)]
+    pub latest: bool,
+
+    /// Write damaged frames as well
+    #[arg(long)]
+    pub corrupt: bool,
+
+    /// Where to attach.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// What `camring pipe` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PipeFormat {
+    /// YUV4MPEG2: planes as decoded, with a header that ffmpeg, mpv and encoders read
+    Y4m,
+    /// Rows of R, G, B bytes, full range
+    Rgb24,
+    /// The luma plane, 8 bits, as decoded
+    Gray,
+}
+
+/// `camring probe`
+#[derive(Args, Clone, Debug)]
+pub struct ProbeArgs {
+    /// rtsp://host/path; with a login and a port: rtsp://user:password@host:554/path
+    pub url: String,
+
+    /// How long to receive after the first picture
+    #[arg(
+        long, value_name = "N", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub seconds: u64,
+
+    /// How RTP travels
+    #[arg(long, value_enum, default_value_t = ProbeTransport::Tcp)]
+    pub transport: ProbeTransport,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How `camring probe` receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Interleaved in the RTSP connection
+    Tcp,
+    /// Ports of its own
+    Udp,
+}
+
+/// Where the daemon listens.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SocketArg {
+    /// The daemon's socket [default: $CAMRING_SOCKET, then attach.sock in the runtime_dir of the
+    /// configuration, then /run/camring/attach.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match config::parse_duration(text) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("must be a number and a unit, such as 500ms, 10s or 5m".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn watch_takes_an_interval_or_none() {
+        let watch = |args: &[&str]| match Cli::try_parse_from(args).map(|cli| cli.command) {
+            Ok(Command::Status(args)) => Ok(args.watch),
+            Ok(_) => panic!("another command"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(watch(&["camring", "status"]), Ok(None));
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(watch(&["camring", "status", "--watch"]), Ok(second));
+        assert_eq!(watch(&["camring", "status", "-w", "1s"]), Ok(second));
+        assert!(watch(&["camring", "status", "--watch", "0s"]).is_err());
+        assert!(watch(&["camring", "status", "--watch", "often"]).is_err());
+    }
+
+    #[test]
+    fn config_may_stand_before_and_behind_the_command() {
+        for args in [
+            ["camring", "--config", "x", "check"],
+            ["camring", "check", "-c", "x"],
+        ] {
+            let cli = Cli::try_parse_from(args).unwrap();
+            assert_eq!(cli.global.config, Some(PathBuf::from("x")));
+        }
+    }
+}

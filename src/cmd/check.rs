@@ -1,0 +1,443 @@
+//! `camring check`: the configuration, checked, and what would be run with it on this machine.
+//!
+//! Starts nothing, contacts nothing, shows no secret.
+#![deny(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{complain, print, style};
+use crate::cli::{CheckArgs, Global};
+use crate::config::{self, Cpu, Loaded, Site, Stream, memory, show_cores, show_size};
+use crate::supervisor::placement::Placement;
+use crate::sys;
+
+/// Descriptors that the supervisor needs for itself.
+const OWN_DESCRIPTORS: u64 = 64;
+/// Descriptors for a stream: control socket, pidfd, two rings, health page, and as many again
+/// while a reader is replaced.
+const STREAM_DESCRIPTORS: u64 = 10;
+/// Descriptors for a subscriber: connection, bell page, pin page, notify socket.
+const SUBSCRIBER_DESCRIPTORS: u64 = 4;
+/// Pins that a subscriber asks for unless it says otherwise.
+const USUAL_PINS: u64 = 2;
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration cannot be used (`ConfigError`), or the output cannot be written.
+pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
+    let loaded = config::read(global.config.as_deref())?;
+    let plan = Plan::new(&loaded, &Machine::this());
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
+        return Ok(());
+    }
+    if !loaded.warnings.report().is_empty() {
+        let warnings = loaded.warnings.render(style(&io::stderr()));
+        complain(&format!("{warnings}\n"));
+    }
+    print(&plan.to_text())?;
+    Ok(())
+}
+
+/// What this machine has.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cores: Vec<u32>,
+    /// All memory, in bytes.
+    pub memory: Option<u64>,
+    /// Memory to be had now, in bytes, and who says so.
+    pub available: Option<sys::memory::Headroom>,
+    /// Descriptors that a process may have: now, and if it asks.
+    pub descriptors: (Option<u64>, Option<u64>),
+}
+
+impl Machine {
+    /// This one, as seen by this process.
+    pub fn this() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        Self {
+            cores: sys::cpu::allowed().unwrap_or_default(),
+            memory: sys::memory::total(),
+            available: sys::memory::headroom(),
+            descriptors: (limit.current, limit.maximum),
+        }
+    }
+}
+
+/// What would be run. Field names are those of `camring check --json`, and stay.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    config: PathBuf,
+    site: String,
+    attach_socket: PathBuf,
+    cores: Vec<u32>,
+    streams: Vec<PlannedStream>,
+    memory: PlannedMemory,
+    processes: PlannedProcesses,
+    descriptors: PlannedDescriptors,
+    warnings: Vec<String>,
+    #[serde(skip)]
+    plan_warnings: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedStream {
+    name: String,
+    camera: String,
+    stream: Option<String>,
+    alias: Option<String>,
+    enabled: bool,
+    url: String,
+    username: Option<String>,
+    has_password: bool,
+    transport: &'static str,
+    client: &'static str,
+    /// `auto`, `any` or `fixed`.
+    cpu: &'static str,
+    /// Empty: any, or not enabled.
+    cores: Vec<u32>,
+    decode_mode: &'static str,
+    decode_threads: u32,
+    max_fps: Option<f32>,
+    ring_depth: u32,
+    ring_pins: u32,
+    ring_slots: u32,
+    packet_bytes: u64,
+    memory_at_1080p_bytes: u64,
+    memory_limit_bytes: u64,
+    largest_picture: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedMemory {
+    at_1080p_bytes: u64,
+    limit_bytes: u64,
+    total_limit_bytes: Option<u64>,
+    machine_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+    available_source: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedProcesses {
+    needed: u64,
+    limit: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedDescriptors {
+    needed: u64,
+    soft_limit: Option<u64>,
+    hard_limit: Option<u64>,
+}
+
+impl Plan {
+    /// What would be run with this configuration on this machine.
+    pub fn new(loaded: &Loaded, machine: &Machine) -> Self {
+        let site = &loaded.site;
+        let mut placement = Placement::new(machine.cores.clone());
+        let streams: Vec<_> = (0..)
+            .zip(&site.streams)
+            .map(|(index, stream)| {
+                let cores = match stream.enabled {
+                    true => placement.place(index, &stream.cpu),
+                    false => Vec::new(),
+                };
+                PlannedStream::new(stream, cores)
+            })
+            .collect();
+        let enabled = || streams.iter().filter(|stream| stream.enabled);
+        let available = machine.available.clone();
+        let memory = PlannedMemory {
+            at_1080p_bytes: enabled().map(PlannedStream::likely_bytes).sum(),
+            limit_bytes: enabled().map(|stream| stream.memory_limit_bytes).sum(),
+            total_limit_bytes: site.limits.memory_total,
+            machine_bytes: machine.memory,
+            available_bytes: available.as_ref().map(|available| available.bytes),
+            available_source: available.map(|available| available.source),
+        };
+        let count = enabled().count() as u64;
+        let subscribers: u64 = enabled()
+            .map(|stream| u64::from(stream.ring_pins).div_ceil(USUAL_PINS))
+            .sum();
+        let mut plan = Self {
+            config: loaded.path.clone(),
+            site: site.name.clone(),
+            attach_socket: site.attach_socket(),
+            cores: machine.cores.clone(),
+            memory,
+            processes: PlannedProcesses {
+                needed: count + 1,
+                limit: site.limits.max_processes,
+            },
+            descriptors: PlannedDescriptors {
+                needed: OWN_DESCRIPTORS
+                    + count * STREAM_DESCRIPTORS
+                    + subscribers * SUBSCRIBER_DESCRIPTORS,
+                soft_limit: machine.descriptors.0,
+                hard_limit: machine.descriptors.1,
+            },
+            streams,
+            warnings: Vec::new(),
+            plan_warnings: 0,
+        };
+        let warnings = plan.doubts(site);
+        plan.plan_warnings = warnings.len();
+        plan.warnings = loaded
+            .warnings
+            .report()
+            .messages()
+            .chain(warnings)
+            .collect();
+        plan
+    }
+
+    /// What is legal, but will not go well on this machine.
+    fn doubts(&self, site: &Site) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for (stream, planned) in site.streams.iter().zip(&self.streams) {
+            if !stream.enabled {
+                continue;
+            }
+            let name = &stream.id;
+            let need = planned.memory_at_1080p_bytes;
+            if need > stream.memory_per_camera {
+                doubts.push(format!(
+                    "camera `{name}`: its memory of {} is enough for pictures up to {}; 1920x1080 \
+                     needs {}: set `memory` higher, or [camera.ring] pins or depth lower",
+                    show_size(stream.memory_per_camera),
+                    planned.largest_picture.unwrap_or("320x240"),
+                    show_size(need),
+                ));
+            }
+            let usable = match &stream.cpu {
+                Cpu::Auto => 1,
+                Cpu::Any => self.cores.len(),
+                Cpu::Cores(cores) => cores.len(),
+            };
+            if usable > 0 && stream.decode.threads as usize > usable {
+                doubts.push(format!(
+                    "camera `{name}`: {} decoder threads share {usable} core{}: set `cpu` to \
+                     \"any\" or to a list of as many cores, or `threads` to {usable}",
+                    stream.decode.threads,
+                    if usable == 1 { "" } else { "s" },
+                ));
+            }
+            if stream.username.is_some() && stream.password.is_none() {
+                doubts.push(format!("camera `{name}`: there is a user, but no password"));
+            }
+        }
+        let memory = &self.memory;
+        if let Some(total) = memory.total_limit_bytes
+            && memory.at_1080p_bytes > total
+        {
+            doubts.push(format!(
+                "the rings need {} if all cameras are 1920x1080, [limits] memory_total is {}",
+                show_size(memory.at_1080p_bytes),
+                show_size(total),
+            ));
+        }
+        if let (Some(total), Some(machine)) = (memory.total_limit_bytes, memory.machine_bytes)
+            && total > machine
+        {
+            doubts.push(format!(
+                "[limits] memory_total is {}, the machine has {}",
+                show_size(total),
+                show_size(machine),
+            ));
+        }
+        if let (Some(available), Some(source)) = (memory.available_bytes, &memory.available_source)
+            && memory.at_1080p_bytes > available
+        {
+            doubts.push(format!(
+                "the rings need {} if all cameras are 1920x1080, and {} is to be had ({source}): \
+                 set [ring] pins or depth lower, or decode a sub stream",
+                show_size(memory.at_1080p_bytes),
+                show_size(available),
+            ));
+        }
+        let files = &self.descriptors;
+        // The soft limit is raised at the start.
+        if let Some(hard) = files.hard_limit
+            && files.needed > hard
+        {
+            let enough = files.needed.next_power_of_two();
+            doubts.push(format!(
+                "camring may need {} open files, the limit here is {hard}: `LimitNOFILE={enough}` in \
+                 the unit, or `ulimit -Hn {enough}` as root in this shell",
+                files.needed,
+            ));
+        }
+        doubts
+    }
+
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        let enabled = self.streams.iter().filter(|stream| stream.enabled).count();
+        let disabled = self.streams.len() - enabled;
+        let (path, plural) = (self.config.display(), if enabled == 1 { "" } else { "s" });
+        let _ = write!(
+            out,
+            "{path}: site {:?}, {enabled} stream{plural} enabled",
+            self.site
+        );
+        if disabled > 0 {
+            let _ = write!(out, ", {disabled} disabled");
+        }
+        out.push_str("\n\n");
+        out.push_str(&table(&self.rows()));
+        out.push('\n');
+
+        let memory = &self.memory;
+        let _ = write!(
+            out,
+            "memory       {} if all cameras are 1920x1080, {} at most",
+            show_size(memory.at_1080p_bytes),
+            show_size(
+                memory
+                    .total_limit_bytes
+                    .map_or(memory.limit_bytes, |total| {
+                        total.min(memory.limit_bytes)
+                    })
+            ),
+        );
+        if let (Some(machine), Some(available)) = (memory.machine_bytes, memory.available_bytes) {
+            let (machine, available) = (show_size(machine), show_size(available));
+            let _ = write!(
+                out,
+                "; the machine has {machine}, {available} to be had now"
+            );
+        }
+        let _ = write!(
+            out,
+            "\nprocesses    {} of at most {}\nopen files   up to {}",
+            self.processes.needed, self.processes.limit, self.descriptors.needed,
+        );
+        if let Some(hard) = self.descriptors.hard_limit {
+            let _ = write!(out, " of at most {hard}");
+        }
+        let _ = writeln!(
+            out,
+            "\ncores        {}\nsocket       {}",
+            show_cores(&self.cores),
+            self.attach_socket.display()
+        );
+        for warning in &self.warnings[self.warnings.len() - self.plan_warnings..] {
+            let _ = write!(out, "\nwarning: {warning}");
+        }
+        if self.plan_warnings > 0 {
+            out.push('\n');
+        }
+        out
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let head = [
+            "STREAM",
+            "URL",
+            "VIA",
+            "CORE",
+            "DECODE",
+            "RINGS AT 1080P",
+            "AT MOST",
+            "PICTURES TO",
+        ];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for stream in &self.streams {
+            let mut decode = stream.decode_mode.to_owned();
+            if let Some(fps) = stream.max_fps {
+                let _ = write!(decode, ", {fps} fps");
+            }
+            if stream.decode_threads > 1 {
+                let _ = write!(decode, ", {} threads", stream.decode_threads);
+            }
+            let core = match (stream.enabled, stream.cores.as_slice()) {
+                (false, _) => "disabled".to_owned(),
+                (true, []) => "any".to_owned(),
+                (true, cores) => show_cores(cores),
+            };
+            let url = match &stream.username {
+                Some(user) => format!("{} as {}", stream.url, user.escape_default()),
+                None => stream.url.clone(),
+            };
+            rows.push(vec![
+                stream.name.clone(),
+                url,
+                stream.transport.to_owned(),
+                core,
+                decode,
+                show_size(stream.memory_at_1080p_bytes),
+                show_size(stream.memory_limit_bytes),
+                stream.largest_picture.unwrap_or("none").to_owned(),
+            ]);
+        }
+        rows
+    }
+}
+
+impl PlannedStream {
+    fn new(stream: &Stream, cores: Vec<u32>) -> Self {
+        Self {
+            name: stream.id.clone(),
+            camera: stream.camera.clone(),
+            stream: stream.stream.clone(),
+            alias: stream.alias.clone(),
+            enabled: stream.enabled,
+            url: stream.public_url(),
+            username: stream.username.clone(),
+            has_password: stream.password.is_some(),
+            transport: stream.transport.name(),
+            client: stream.client.name(),
+            cpu: match stream.cpu {
+                Cpu::Auto => "auto",
+                Cpu::Any => "any",
+                Cpu::Cores(_) => "fixed",
+            },
+            cores,
+            decode_mode: stream.decode.mode.name(),
+            decode_threads: stream.decode.threads,
+            max_fps: stream.decode.max_fps,
+            ring_depth: stream.ring.depth,
+            ring_pins: stream.ring.pins,
+            ring_slots: memory::slots(&stream.ring, memory::USUAL_DECODER_SLOTS),
+            packet_bytes: stream.ring.packets,
+            memory_at_1080p_bytes: memory::rings(&stream.ring, 1920, 1080),
+            memory_limit_bytes: stream.memory_per_camera,
+            largest_picture: memory::largest_picture(&stream.ring, stream.memory_per_camera),
+        }
+    }
+
+    /// At 1080p, as far as it is allowed.
+    fn likely_bytes(&self) -> u64 {
+        self.memory_at_1080p_bytes.min(self.memory_limit_bytes)
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

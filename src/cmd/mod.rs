@@ -1,0 +1,146 @@
+//! One file for each command, and what they have in common: how errors end the process.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong configuration or command line, 3 no daemon.
+#![deny(unsafe_code)]
+
+pub mod check;
+pub mod pipe;
+pub mod probe;
+pub mod run;
+pub mod snapshot;
+pub mod status;
+pub mod tail;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use camring_ring::{AttachError, Client, RingError};
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, Global, SocketArg};
+use crate::config::{self, ConfigError, Style};
+use crate::logging;
+
+/// Something is wrong with what was asked for.
+const EXIT_FAILED: u8 = 1;
+/// Something is wrong with the configuration or the command line (`clap` uses the same number).
+const EXIT_USAGE: u8 = 2;
+/// There is no daemon.
+const EXIT_NO_DAEMON: u8 = 3;
+
+/// No daemon answers. Ends a command with exit code 3; the text says where was asked and what to
+/// do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoDaemon(pub String);
+
+/// The process, from its arguments to its exit code.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    if let Err(error) = logging::start(global.log.as_deref()) {
+        complain(&format!("camring: {error}"));
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let done = match command {
+        Command::Run(args) => run::run(args, &global),
+        Command::Check(args) => check::run(args, &global),
+        Command::Status(args) => status::run(args, &global),
+        Command::Tail(args) => tail::run(args, &global),
+        Command::Snapshot(args) => snapshot::run(args, &global),
+        Command::Pipe(args) => pipe::run(args, &global),
+        Command::Probe(args) => probe::run(args, &global),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(report(&error)),
+    }
+}
+
+/// Says what went wrong, and returns the exit code for it.
+fn report(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        complain(&error.render(style(&io::stderr())));
+        return EXIT_USAGE;
+    }
+    // Whoever reads our output has enough: `camring tail … | head`.
+    if let Some(error) = error.downcast_ref::<io::Error>()
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        return 0;
+    }
+    complain(&format!("camring: {error:#}"));
+    // It went away between two questions.
+    let gone = matches!(
+        error.downcast_ref::<AttachError>(),
+        Some(AttachError::Disconnected)
+    );
+    match gone || error.is::<NoDaemon>() {
+        true => EXIT_NO_DAEMON,
+        false => EXIT_FAILED,
+    }
+}
+
+/// Connects to the daemon.
+///
+/// # Errors
+/// [`NoDaemon`] where nobody listens; otherwise what the kernel or the daemon says.
+pub fn connect(socket: &Path) -> anyhow::Result<Client> {
+    Client::connect(socket).map_err(|error| match error {
+        AttachError::NoDaemon { .. } => NoDaemon(error.to_string()).into(),
+        other => other.into(),
+    })
+}
+
+/// The daemon went away while it was needed: says so with the exit code for that.
+pub fn while_attached(error: RingError) -> anyhow::Error {
+    match error {
+        RingError::Disconnected => NoDaemon(error.to_string()).into(),
+        other => other.into(),
+    }
+}
+
+/// Prints to standard error; nobody can be told if that fails.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints to standard output. A closed pipe is an error, and a silent one (see `report`).
+///
+/// # Errors
+/// The output cannot be written.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Colours for terminals only, and not against the user's will (<https://no-color.org>).
+pub fn style(stream: &impl io::IsTerminal) -> Style {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    match stream.is_terminal() && !set("NO_COLOR") && !dumb {
+        true => Style::Coloured,
+        false => Style::Plain,
+    }
+}
+
+/// The daemon's socket: as named, or `$CAMRING_SOCKET`, or by the configuration's `runtime_dir`,
+/// or the usual one.
+///
+/// # Errors
+/// A configuration was named, and cannot be read. One that was not named is only looked at: a
+/// detector's user need not be allowed to read it.
+pub fn socket(socket: &SocketArg, global: &Global) -> Result<PathBuf, ConfigError> {
+    if let Some(socket) = &socket.socket {
+        return Ok(socket.clone());
+    }
+    let variable = std::env::var_os("CAMRING_SOCKET").filter(|path| !path.is_empty());
+    match (variable, &global.config) {
+        (Some(path), None) => Ok(PathBuf::from(path)),
+        (_, Some(path)) => config::socket_of(Some(path)),
+        (None, None) => {
+            Ok(config::socket_of(None).unwrap_or_else(|_| camring_ring::default_socket_path()))
+        }
+    }
+}

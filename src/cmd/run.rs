@@ -1,0 +1,44 @@
+//! `camring run`: the daemon, and what its processes are made of.
+#![deny(unsafe_code)]
+
+use crate::cli::{Global, RunArgs};
+use crate::control::ControlSocket;
+use crate::supervisor::spawner::{self, Roles};
+use crate::{config, logging, media, reader, supervisor};
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// The configuration is wrong (nothing was started then), or the machine refuses what the daemon
+/// cannot do without.
+pub fn run(_args: RunArgs, global: &Global) -> anyhow::Result<()> {
+    let (path, site) = config::load(global.config.as_deref())?;
+    tracing::info!(
+        "camring {}: {} streams in {}",
+        env!("CARGO_PKG_VERSION"),
+        site.streams.len(),
+        path.display()
+    );
+    let options = supervisor::Options {
+        log: global.log.clone(),
+        ..supervisor::Options::default()
+    };
+    Ok(supervisor::run(site, &options)?)
+}
+
+/// The process that forks readers; see [`crate::supervisor::spawner`]. Returns its exit code.
+pub fn spawner() -> i32 {
+    spawner::main(Roles {
+        warm_up: media::warm_up,
+        reader,
+    })
+}
+
+/// A fork of the spawner becomes a reader. Logging starts only here: the template itself draws no
+/// random number, and must hold no lock that a fork would inherit.
+fn reader(control: ControlSocket) -> i32 {
+    if let Err(error) = logging::start(None) {
+        eprintln!("camring reader: {error}");
+    }
+    reader::main(control)
+}

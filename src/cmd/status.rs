@@ -1,0 +1,256 @@
+//! `camring status`: what the daemon says of its cameras, as a table or as JSON.
+//!
+//! Promises: `--json` prints the daemon's own object, untouched; the table shows every camera and
+//! the reason of each that does not stream; `--watch` redraws in place, or prints anew where the
+//! output is no terminal.
+//! Must never: fail on a field that another version of the daemon does not send.
+#![deny(unsafe_code)]
+
+use std::io::{self, IsTerminal as _};
+use std::time::Instant;
+
+use anyhow::Context;
+use camring_ring::AttachError;
+use serde_json::Value;
+
+use crate::cli::{Global, StatusArgs};
+use crate::cmd;
+
+/// Clears from the cursor to the end of the line, and below it: redrawing without flicker.
+const END_OF_LINE: &str = "\x1b[K";
+const HOME: &str = "\x1b[H";
+const CLEAR_BELOW: &str = "\x1b[J";
+const CLEAR: &str = "\x1b[2J";
+
+/// Runs `camring status`.
+///
+/// # Errors
+/// No daemon (exit code 3), or standard output cannot be written.
+pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
+    let socket = cmd::socket(&args.socket, global)?;
+    let mut client = cmd::connect(&socket)?;
+    let Some(period) = args.watch else {
+        return print(&client.status_json()?, args.json, false);
+    };
+    let in_place = io::stdout().is_terminal() && !args.json;
+    if in_place {
+        cmd::print(CLEAR)?;
+    }
+    let mut next = Instant::now();
+    loop {
+        let text = match client.status_json() {
+            Ok(text) => text,
+            // The daemon was restarted meanwhile, perhaps.
+            Err(AttachError::Disconnected | AttachError::Io(_)) => {
+                client = cmd::connect(&socket)?;
+                client.status_json()?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        print(&text, args.json, in_place)?;
+        next = (next + period).max(Instant::now());
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn print(text: &str, json: bool, in_place: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(cmd::print(&format!("{}\n", text.trim_end()))?);
+    }
+    let status: Value = serde_json::from_str(text)
+        .context("the daemon's status is not JSON: is it of another version?")?;
+    if !in_place {
+        return Ok(cmd::print(&table(&status, None))?);
+    }
+    let lines: String = table(&status, columns())
+        .lines()
+        .map(|line| format!("{line}{END_OF_LINE}\n"))
+        .collect();
+    Ok(cmd::print(&format!("{HOME}{lines}{CLEAR_BELOW}"))?)
+}
+
+/// Width of the terminal, so that a redrawn line never wraps.
+fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// One row for each camera, and a line with the reason under those that need one.
+fn table(status: &Value, columns: Option<usize>) -> String {
+    const HEADINGS: [&str; 12] = [
+        "CAMERA", "STATE", "CODEC", "SIZE", "FPS", "AGE", "LATENCY", "CPU", "MEMORY", "SUBS",
+        "DROPPED", "LOST",
+    ];
+    let cameras: &[Value] = status["cameras"].as_array().map_or(&[], Vec::as_slice);
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(cameras.iter().map(row));
+    let mut widths = [0usize; 12];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut lines = vec![heading(status, cameras)];
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let gap = width - cell.chars().count();
+            // Words to the left, figures to the right.
+            if column < 4 {
+                line += &format!("{cell}{:gap$}  ", "");
+            } else {
+                line += &format!("{:gap$}{cell}  ", "");
+            }
+        }
+        lines.push(line.trim_end().to_owned());
+        if index > 0
+            && let Some(reason) = reason(&cameras[index - 1])
+        {
+            lines.push(format!("  └ {reason}"));
+        }
+    }
+    let most = columns.unwrap_or(usize::MAX);
+    lines
+        .iter()
+        .map(|line| line.chars().take(most).collect::<String>() + "\n")
+        .collect()
+}
+
+fn heading(status: &Value, cameras: &[Value]) -> String {
+    let streaming = cameras
+        .iter()
+        .filter(|camera| camera["state"] == "streaming")
+        .count();
+    let up = status["uptime_ms"]
+        .as_u64()
+        .map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
+    format!(
+        "{}: {streaming} of {} streaming, up {up}, {} promised to rings",
+        text(&status["site"]),
+        cameras.len(),
+        bytes(&status["memory"]["rings_bytes"]),
+    )
+}
+
+fn row(camera: &Value) -> [String; 12] {
+    let dropped: u64 = camera["frames_dropped"].as_object().map_or(0, |reasons| {
+        // What nobody wanted is nobody's loss.
+        let lost = reasons.iter().filter(|(reason, _)| *reason != "not_wanted");
+        lost.filter_map(|(_, count)| count.as_u64()).sum()
+    });
+    let size = match (camera["width"].as_u64(), camera["height"].as_u64()) {
+        (Some(width), Some(height)) => format!("{width}x{height}"),
+        _ => "-".to_owned(),
+    };
+    [
+        text(&camera["name"]),
+        text(&camera["state"]),
+        text(&camera["codec"]),
+        size,
+        if camera["decode"] == "idle" {
+            "idle".to_owned()
+        } else {
+            number(&camera["fps_published"], 1, "")
+        },
+        camera["last_frame_age_ms"]
+            .as_u64()
+            .map_or_else(|| "-".to_owned(), age),
+        match camera["latency_p50_ms"].as_f64() {
+            Some(p50) => format!("{p50:.1}/{}", number(&camera["latency_p99_ms"], 1, "ms")),
+            None => "-".to_owned(),
+        },
+        number(&camera["cpu_percent"], 1, "%"),
+        bytes(&camera["memory_bytes"]),
+        number(&camera["subscribers"], 0, ""),
+        dropped.to_string(),
+        number(&camera["rtp_packets_lost"], 0, ""),
+    ]
+}
+
+/// Why a camera is not streaming.
+fn reason(camera: &Value) -> Option<String> {
+    let reason = camera["reason"]
+        .as_str()
+        .filter(|reason| !reason.is_empty())?;
+    (camera["state"] != "streaming").then(|| plain(reason))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| "-".to_owned(), plain)
+}
+
+/// Without control characters: parts of it may come from a camera.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn number(value: &Value, decimals: usize, unit: &str) -> String {
+    value
+        .as_f64()
+        .map_or_else(|| "-".to_owned(), |n| format!("{n:.decimals$}{unit}"))
+}
+
+fn bytes(value: &Value) -> String {
+    value.as_u64().map_or_else(
+        || "-".to_owned(),
+        |n| bytesize::ByteSize(n).display().iec_short().to_string(),
+    )
+}
+
+fn age(ms: u64) -> String {
+    if ms < 10_000 {
+        format!("{ms}ms")
+    } else {
+        duration(ms / 1000)
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        s if s < 60 => format!("{s}s"),
+        s if s < 3600 => format!("{}m{:02}s", s / 60, s % 60),
+        s if s < 86_400 => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
+        s => format!("{}d{:02}h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_shows_figures_and_reasons() {
+        let status = json!({
+            "site": "demo", "uptime_ms": 65_000, "memory": {"rings_bytes": 50 << 20},
+            "cameras": [
+                {"name": "front-door", "state": "streaming", "reason": "", "codec": "h264", "width": 1280,
+                 "height": 720, "fps_published": 15.02, "last_frame_age_ms": 31, "latency_p50_ms": 3.21,
+                 "latency_p99_ms": 8.04, "cpu_percent": 7.5, "memory_bytes": 12 << 20, "subscribers": 1,
+                 "frames_dropped": {"overload": 1, "no_slot": 2}, "rtp_packets_lost": 0},
+                {"name": "yard", "state": "backoff", "reason": "connection\u{1b}[2J refused"},
+            ],
+        });
+        let expected = "\
+demo: 1 of 2 streaming, up 1m05s, 50.0M promised to rings
+CAMERA      STATE      CODEC  SIZE       FPS   AGE    LATENCY   CPU  MEMORY  SUBS  DROPPED  LOST
+front-door  streaming  h264   1280x720  15.0  31ms  3.2/8.0ms  7.5%   12.0M     1        3     0
+yard        backoff    -      -            -     -          -     -       -     -        0     -
+  └ connection [2J refused
+";
+        assert_eq!(table(&status, None), expected);
+        assert!(
+            table(&status, Some(20))
+                .lines()
+                .all(|line| line.chars().count() <= 20)
+        );
+    }
+
+    #[test]
+    fn an_answer_of_another_version_is_shown_as_far_as_it_goes() {
+        assert!(table(&json!({"cameras": [{}]}), None).contains("-: 0 of 1 streaming, up ?"));
+        assert!(table(&json!([1]), None).contains("0 of 0"));
+    }
+}

@@ -1,0 +1,546 @@
+//! The configuration exactly as written: which keys are there, of which type, and where.
+//!
+//! Reads TOML's syntax tree by itself instead of through `serde`, which stops at the first thing
+//! it does not like: whoever edits a file wants to hear everything that is wrong with it. Says
+//! nothing about meaning; that is `resolve.rs`.
+//!
+//! Every table is declared once, in `table!`: that declaration is the struct, the reader, the
+//! list of allowed keys in messages, and what the tests hold `config.toml` and the reference
+//! against.
+
+use std::ops::Range;
+
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Problem, nearest};
+
+/// A key's value.
+#[derive(Clone, Debug)]
+pub enum Field<T> {
+    /// Not written.
+    Absent,
+    /// Written, but already complained about: not to be called missing on top of that.
+    Invalid,
+    /// Written, and of the right type.
+    Set(Spanned<T>),
+}
+
+impl<T> Field<T> {
+    pub fn set(&self) -> Option<&Spanned<T>> {
+        match self {
+            Field::Set(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Field::Absent)
+    }
+}
+
+/// A TOML value as one of the types that keys have here.
+pub trait Value: Sized {
+    /// Completes "must be …".
+    const EXPECTED: &'static str;
+    fn read(value: &DeValue<'_>) -> Option<Self>;
+}
+
+impl Value for i64 {
+    const EXPECTED: &'static str = "a whole number";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        let integer = value.as_integer()?;
+        // Too large for 64 bits: so far out of any range that it may be cut to the largest.
+        let (text, radix) = (integer.as_str(), integer.radix());
+        Some(
+            i64::from_str_radix(text, radix).unwrap_or(if text.starts_with('-') {
+                i64::MIN
+            } else {
+                i64::MAX
+            }),
+        )
+    }
+}
+
+impl Value for f64 {
+    const EXPECTED: &'static str = "a number";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        match value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(_) => i64::read(value).map(|integer| integer as f64),
+            _ => None,
+        }
+    }
+}
+
+impl Value for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "text in quotes";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+}
+
+/// `"500ms"`
+#[derive(Clone, Debug)]
+pub struct DurationText(pub String);
+
+impl Value for DurationText {
+    const EXPECTED: &'static str = "a duration in quotes, such as \"500ms\", \"10s\" or \"5m\"";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        String::read(value).map(DurationText)
+    }
+}
+
+/// `"8MiB"`
+#[derive(Clone, Debug)]
+pub struct SizeText(pub String);
+
+impl Value for SizeText {
+    const EXPECTED: &'static str = "a size in quotes, such as \"8MiB\" or \"2GiB\"";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        String::read(value).map(SizeText)
+    }
+}
+
+/// `"auto"` or `[0, 1]`
+#[derive(Clone, Debug)]
+pub enum RawCpu {
+    Word(String),
+    Cores(Vec<Spanned<i64>>),
+}
+
+impl Value for RawCpu {
+    const EXPECTED: &'static str = "\"auto\", \"any\" or a list of cores such as [0, 1]";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        if let Some(word) = value.as_str() {
+            return Some(RawCpu::Word(word.to_owned()));
+        }
+        let cores = value
+            .as_array()?
+            .iter()
+            .map(|core| i64::read(core.get_ref()).map(|number| Spanned::new(core.span(), number)));
+        Some(RawCpu::Cores(cores.collect::<Option<_>>()?))
+    }
+}
+
+/// One table while it is read.
+pub struct Section<'t> {
+    /// `ring`, `camera.stream`; empty at the top.
+    path: String,
+    /// Written with double brackets.
+    list: bool,
+    /// Where its header is.
+    pub span: Range<usize>,
+    /// The camera or stream it belongs to.
+    pub camera: Option<String>,
+    table: &'t DeTable<'t>,
+}
+
+impl<'t> Section<'t> {
+    /// As people write it: `[ring]`, `[[camera]]`.
+    fn name(&self) -> String {
+        match (self.path.as_str(), self.list) {
+            ("", _) => String::new(),
+            (path, false) => format!("[{path}]"),
+            (path, true) => format!("[[{path}]]"),
+        }
+    }
+
+    fn below(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
+    }
+
+    fn problem(&self, message: String, span: Range<usize>) -> Problem {
+        Problem::new(message, span).camera(self.camera.as_deref())
+    }
+
+    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.table.get(key)
+    }
+
+    fn field<T: Value>(&self, key: &'static str, problems: &mut Vec<Problem>) -> Field<T> {
+        let Some(value) = self.get(key) else {
+            return Field::Absent;
+        };
+        match T::read(value.get_ref()) {
+            Some(read) => Field::Set(Spanned::new(value.span(), read)),
+            None => {
+                problems.push(
+                    self.problem(format!("wrong type for `{key}`"), value.span())
+                        .label(format!("must be {}", T::EXPECTED)),
+                );
+                Field::Invalid
+            }
+        }
+    }
+
+    fn sub<'s>(&'s self, key: &'static str, problems: &mut Vec<Problem>) -> Option<Section<'s>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Section {
+                path: self.below(key),
+                list: false,
+                span: value.span(),
+                camera: self.camera.clone(),
+                table,
+            }),
+            None => {
+                problems.push(
+                    self.problem(format!("`{key}` must be a table"), value.span())
+                        .label(format!(
+                            "write [{}] on a line of its own, and its keys below",
+                            self.below(key)
+                        )),
+                );
+                None
+            }
+        }
+    }
+
+    /// The elements of `[[key]]`, and whether there are others that have been complained about.
+    /// `None`: not written.
+    fn subs<'s>(
+        &'s self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Vec<Section<'s>>, bool)> {
+        let value = self.get(key)?;
+        let brackets = format!("write [[{}]], with double brackets", self.below(key));
+        let Some(array) = value.get_ref().as_array() else {
+            problems.push(
+                self.problem(format!("`{key}` must be a list of tables"), value.span())
+                    .label(brackets),
+            );
+            return Some((Vec::new(), true));
+        };
+        let mut sections = Vec::new();
+        let mut faulty = false;
+        for element in array.iter() {
+            let Some(table) = element.get_ref().as_table() else {
+                problems.push(
+                    self.problem(format!("`{key}` must be a list of tables"), element.span())
+                        .label(brackets.clone()),
+                );
+                faulty = true;
+                continue;
+            };
+            sections.push(Section {
+                path: self.below(key),
+                list: true,
+                span: element.span(),
+                camera: self.camera.clone(),
+                table,
+            });
+        }
+        Some((sections, faulty))
+    }
+
+    /// Complains about every key that is not in `keys`; returns what they probably meant.
+    fn unknown(&self, keys: &[&'static str], problems: &mut Vec<Problem>) -> Vec<&'static str> {
+        let mut meant = Vec::new();
+        let name = self.name();
+        for (key, value) in self.table {
+            let (text, span) = (key.get_ref().as_ref(), key.span());
+            if keys.contains(&text) {
+                continue;
+            }
+            let kind = if value.get_ref().is_table() {
+                "table"
+            } else {
+                "key"
+            };
+            let place = if name.is_empty() {
+                String::new()
+            } else {
+                format!(" in {name}")
+            };
+            let problem = self.problem(format!("unknown {kind} `{text}`{place}"), span);
+            let label = if let Some(near) = nearest(text, keys) {
+                meant.push(near);
+                format!("did you mean `{near}`?")
+            } else if let Some(home) = self.home(text) {
+                format!("belongs in {home}")
+            } else {
+                format!("camring does not know this {kind}")
+            };
+            problems.push(problem.label(label).help(match name.as_str() {
+                "" => format!("the tables are: {}", keys.join(", ")),
+                name => format!("the keys of {name} are: {}", keys.join(", ")),
+            }));
+        }
+        meant
+    }
+
+    /// The table, other than this one, that has such a key: one of the same camera if possible.
+    fn home(&self, key: &str) -> Option<String> {
+        let tables = ALL
+            .iter()
+            .filter(|(path, keys)| *path != self.path && keys.contains(&key));
+        let names = tables
+            .map(|(path, _)| *path)
+            .filter(|path| !path.is_empty());
+        let camera = self.path.starts_with("camera");
+        let home = names.max_by_key(|path| path.starts_with("camera") == camera)?;
+        Some(match home {
+            "camera" | "camera.stream" => format!("[[{home}]]"),
+            "ring" | "decode" | "retry" if camera => {
+                let end = if self.path.starts_with("camera.stream") {
+                    13
+                } else {
+                    6
+                };
+                format!("[{}.{home}]", &self.path[..end])
+            }
+            _ => format!("[{home}]"),
+        })
+    }
+}
+
+/// Declares a table: its struct, its keys, its reader.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident {
+        $($key:ident: $type:ty,)*
+        $(; $($sub:ident: $sub_type:ident,)*)?
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            /// Where its header is; empty when the table is not written.
+            #[allow(clippy::allow_attributes, dead_code, reason = "not needed of every table")]
+            pub span: Range<usize>,
+            $(pub $key: Field<$type>,)*
+            $($(pub $sub: $sub_type,)*)?
+        }
+
+        impl $name {
+            pub const KEYS: &[&'static str] =
+                &[$(stringify!($key),)* $($(stringify!($sub),)*)?];
+
+            #[allow(clippy::allow_attributes, unused_mut, reason = "not all tables have both")]
+            fn read(section: &Section<'_>, keys: &[&'static str], problems: &mut Vec<Problem>)
+                -> Self
+            {
+                let mut raw = Self {
+                    span: section.span.clone(),
+                    $($key: section.field(stringify!($key), problems),)*
+                    $($($sub: match section.sub(stringify!($sub), problems) {
+                        Some(sub) => $sub_type::read(&sub, $sub_type::KEYS, problems),
+                        None => $sub_type::default(),
+                    },)*)?
+                };
+                for meant in section.unknown(keys, problems) {
+                    $(if meant == stringify!($key) && raw.$key.is_absent() {
+                        raw.$key = Field::Invalid;
+                    })*
+                }
+                raw
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self {
+                    span: 0..0,
+                    $($key: Field::Absent,)*
+                    $($($sub: $sub_type::default(),)*)?
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// `[site]`
+    RawSite {
+        name: String,
+        data_dir: String,
+        runtime_dir: String,
+    }
+}
+
+table! {
+    /// `[ring]`, `[camera.ring]`, `[camera.stream.ring]`
+    RawRing {
+        depth: i64,
+        pins: i64,
+        packets: SizeText,
+    }
+}
+
+table! {
+    /// `[decode]`, `[camera.decode]`, `[camera.stream.decode]`
+    RawDecode {
+        mode: String,
+        threads: i64,
+        max_fps: f64,
+    }
+}
+
+table! {
+    /// `[limits]`
+    RawLimits {
+        max_processes: i64,
+        memory_per_camera: SizeText,
+        memory_total: SizeText,
+    }
+}
+
+table! {
+    /// `[retry]`, `[camera.retry]`, `[camera.stream.retry]`
+    RawRetry {
+        initial: DurationText,
+        max: DurationText,
+        stable_after: DurationText,
+        unauthorized: DurationText,
+        connect_timeout: DurationText,
+        first_frame_timeout: DurationText,
+        stall_timeout: DurationText,
+        decode_timeout: DurationText,
+    }
+}
+
+table! {
+    /// `[[camera.stream]]`, and all of `[[camera]]` but its streams
+    RawStream {
+        name: String,
+        url: String,
+        username: String,
+        password: String,
+        transport: String,
+        client: String,
+        cpu: RawCpu,
+        enabled: bool,
+        memory: SizeText,
+        ;
+        ring: RawRing,
+        decode: RawDecode,
+        retry: RawRetry,
+    }
+}
+
+/// `[[camera]]`
+#[derive(Clone, Debug)]
+pub struct RawCamera {
+    pub own: RawStream,
+    /// `None`: `stream` is not written. Empty only if `faulty` or written as `[]`.
+    pub streams: Option<Vec<RawStream>>,
+    /// Something that is not a stream has been complained about.
+    pub faulty: bool,
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default)]
+pub struct RawConfig {
+    pub site: RawSite,
+    pub ring: RawRing,
+    pub decode: RawDecode,
+    pub limits: RawLimits,
+    pub retry: RawRetry,
+    pub cameras: Vec<RawCamera>,
+}
+
+const TOP: &[&str] = &["site", "ring", "decode", "limits", "retry", "camera"];
+const CAMERA: &[&str] = &[
+    "name",
+    "url",
+    "username",
+    "password",
+    "transport",
+    "client",
+    "cpu",
+    "enabled",
+    "memory",
+    "ring",
+    "decode",
+    "retry",
+    "stream",
+];
+
+/// The path of every table, and its keys.
+pub const ALL: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("site", RawSite::KEYS),
+    ("ring", RawRing::KEYS),
+    ("decode", RawDecode::KEYS),
+    ("limits", RawLimits::KEYS),
+    ("retry", RawRetry::KEYS),
+    ("camera", CAMERA),
+    ("camera.stream", RawStream::KEYS),
+];
+
+impl RawConfig {
+    /// Reads the syntax tree; what is wrong with it goes to `problems`.
+    pub fn read(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> Self {
+        let top = Section {
+            path: String::new(),
+            list: false,
+            span: 0..0,
+            camera: None,
+            table,
+        };
+        top.unknown(TOP, problems);
+        macro_rules! read {
+            ($type:ident, $key:literal) => {
+                match top.sub($key, problems) {
+                    Some(section) => $type::read(&section, $type::KEYS, problems),
+                    None => $type::default(),
+                }
+            };
+        }
+        Self {
+            site: read!(RawSite, "site"),
+            ring: read!(RawRing, "ring"),
+            decode: read!(RawDecode, "decode"),
+            limits: read!(RawLimits, "limits"),
+            retry: read!(RawRetry, "retry"),
+            cameras: top
+                .subs("camera", problems)
+                .map(|(sections, _)| sections)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|section| RawCamera::read(section, problems))
+                .collect(),
+        }
+    }
+}
+
+impl RawCamera {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        section.camera = section
+            .get("name")
+            .and_then(|name| String::read(name.get_ref()));
+        let own = RawStream::read(&section, CAMERA, problems);
+        let streams = section.subs("stream", problems);
+        let faulty = streams.as_ref().is_some_and(|(_, faulty)| *faulty);
+        let streams = streams.map(|(streams, _)| {
+            streams
+                .into_iter()
+                .map(|mut stream| {
+                    let name = stream
+                        .get("name")
+                        .and_then(|name| String::read(name.get_ref()));
+                    stream.camera = match (stream.camera, name) {
+                        (Some(camera), Some(name)) => Some(format!("{camera}/{name}")),
+                        (camera, _) => camera,
+                    };
+                    RawStream::read(&stream, RawStream::KEYS, problems)
+                })
+                .collect()
+        });
+        Self {
+            own,
+            streams,
+            faulty,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! How a reader is doing, told through a page of memory that it shares with the supervisor alone.
+//!
+//! The reader counts on its hot path with plain atomics ([`Health`], one page per incarnation of
+//! the process); the supervisor looks once a second ([`Watch`]). No message can queue up, nothing
+//! is lost when the reader is killed, and the page can be read after that.
+//!
+//! Promises: writing costs one relaxed atomic operation; the state with its reason is read whole
+//! or not at all. The reader is in another trust zone (what a camera sends may have taken it
+//! over), so the supervisor never touches the mapping: it *reads the file*, because a mapping of a
+//! file that the other side truncates would be a SIGBUS. Every figure is an allegation: used for
+//! display, placement and the decision to kill this one reader, nothing else.
+#![deny(unsafe_code)]
+
+mod histogram;
+#[allow(unsafe_code)]
+mod page;
+mod watch;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use histogram::{BUCKETS, Histogram};
+pub use page::{Counters, Figures, Health};
+pub use watch::{Snapshot, Watch, sweep_stale};
+
+/// What a camera's reader is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u64)]
+pub enum State {
+    /// On the way: from the start of the process to the first access unit.
+    Connecting = 0,
+    /// Access units arrive.
+    Streaming = 1,
+    /// Connected, but nothing usable arrives; about to reconnect.
+    Stalled = 2,
+    /// Waiting before the next try.
+    Backoff = 3,
+    /// The camera refused the credentials. Tries are rare, so as not to lock the account.
+    Unauthorized = 4,
+    /// It cannot work as configured (no video, unsupported codec, too little memory). Tried again
+    /// all the same, rarely.
+    Failed = 5,
+    /// `enabled = false`.
+    Disabled = 6,
+}
+
+impl State {
+    /// As in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Connecting => "connecting",
+            State::Streaming => "streaming",
+            State::Stalled => "stalled",
+            State::Backoff => "backoff",
+            State::Unauthorized => "unauthorized",
+            State::Failed => "failed",
+            State::Disabled => "disabled",
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        [
+            State::Connecting,
+            State::Streaming,
+            State::Stalled,
+            State::Backoff,
+            State::Unauthorized,
+            State::Failed,
+            State::Disabled,
+        ]
+        .into_iter()
+        .find(|state| *state as u64 == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where frames' capture times come from: the values of [`Counters::clock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum ClockSource {
+    /// No sender report yet, or the camera's clock is not plausible: time of arrival.
+    Arrival = 1,
+    /// RTCP sender reports.
+    SenderReport = 2,
+}
+
+impl ClockSource {
+    fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(Self::Arrival),
+            2 => Some(Self::SenderReport),
+            _ => None,
+        }
+    }
+}
+
+/// What the decode thread is doing: the values of [`Counters::decoding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum Decoding {
+    /// Nothing: nobody looks, and the mode is `on-demand`.
+    Idle = 1,
+    /// The pictures since the newest key frame, to be where the camera is.
+    CatchingUp = 2,
+    /// What the camera sends, as it comes.
+    Decoding = 3,
+}
+
+impl Decoding {
+    /// From [`Figures::decoding`].
+    pub fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(Self::Idle),
+            2 => Some(Self::CatchingUp),
+            3 => Some(Self::Decoding),
+            _ => None,
+        }
+    }
+}
+
+/// Why a health page cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// The page could not be created: `/dev/shm` is missing or full, mostly.
+    #[error("health page {name}: {source}; is /dev/shm there and not full?")]
+    Create {
+        /// Its name in `/dev/shm`.
+        name: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The page could not be mapped by the `shared_memory` crate.
+    #[error("health page {name}: {source}")]
+    Map {
+        /// Its name in `/dev/shm`.
+        name: String,
+        /// Which step failed.
+        source: shared_memory::ShmemError,
+    },
+    /// The page is not one of this version.
+    #[error("health page {name}: {len} bytes, where this version has {expected}")]
+    Size {
+        /// Its name in `/dev/shm`.
+        name: String,
+        /// What is there.
+        len: usize,
+        /// What should be.
+        expected: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! One open libavcodec decoder.
+//!
+//! Promises: every call ends with the unit it was given; a damaged unit is an error of that unit, not
+//! the end of the decoder. Must never use frame threads, which delay pictures.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ffmpeg_next::ffi as av;
+
+use super::buffers::{Lender, PictureSlots, Shared, get_buffer2};
+use super::frame::{Frame, Packet};
+use super::picture::Picture;
+use super::{EAGAIN, codec_id, decode_error, log};
+use crate::media::{AvError, Codec, MediaError};
+
+/// Threads beyond this give slice decoding nothing.
+const MAX_THREADS: u32 = 16;
+
+/// Units whose time stamps are remembered; the most that lie between a unit and its picture is the
+/// decoded picture buffer, 16 frames or 32 fields.
+const TOKENS: usize = 128;
+
+/// What to open.
+#[derive(Clone)]
+pub struct DecoderOptions {
+    pub codec: Codec,
+    /// Slice threads, 1 to 16. Nothing is gained where a picture is one slice.
+    pub threads: u32,
+    /// Draw into `slots`. The decoder does as it is told: whether pictures stay unchanged
+    /// afterwards is decided by [`PictureDecoder`](crate::media::PictureDecoder).
+    pub direct: bool,
+    pub slots: Option<Arc<dyn PictureSlots>>,
+    /// Larger pictures are refused, measured with the width rounded up to a multiple of 64.
+    pub max_pixels: u64,
+}
+
+impl fmt::Debug for DecoderOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecoderOptions")
+            .field("codec", &self.codec)
+            .field("threads", &self.threads)
+            .field("direct", &self.direct)
+            .field("slots", &self.slots.is_some())
+            .field("max_pixels", &self.max_pixels)
+            .finish()
+    }
+}
+
+/// Which pictures need not be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Skip {
+    /// Every picture is decoded.
+    #[default]
+    None,
+    /// Pictures that no other picture refers to are left out.
+    NonReference,
+    /// Only key frames are decoded.
+    NonKey,
+}
+
+/// One libavcodec decoder: access units in, pictures out, in output order.
+///
+/// Slice threads and low delay: a unit's picture comes out before the next unit goes in, unless the
+/// stream reorders. May be moved between threads. Dropping it leaves its pictures valid.
+pub struct Decoder {
+    context: NonNull<av::AVCodecContext>,
+    // `context.opaque` points to it: freed after the context (see Drop). An Arc, because a Box may not
+    // be pointed into while it moves.
+    lender: Arc<Lender>,
+    packet: Packet,
+    codec: Codec,
+    tokens: Tokens,
+}
+
+// SAFETY: libavcodec contexts are not bound to a thread; `&mut self` on every method that uses one
+// keeps two threads from doing so at once. Everything else in it is Send.
+unsafe impl Send for Decoder {}
+
+impl Decoder {
+    /// Opens a decoder.
+    pub fn open(options: DecoderOptions) -> Result<Self, MediaError> {
+        log::install();
+        let codec = options.codec;
+        let threads = options.threads.clamp(1, MAX_THREADS) as c_int;
+        // SAFETY: a lookup in constant tables.
+        let decoder = unsafe { av::avcodec_find_decoder(codec_id(codec)) };
+        if decoder.is_null() {
+            return Err(MediaError::NoDecoder { codec });
+        }
+        // SAFETY: not null: constant, and valid for ever.
+        let capabilities = unsafe { (*decoder).capabilities };
+        // Only decoders that say so render into foreign buffers.
+        let direct = options.direct && capabilities & av::AV_CODEC_CAP_DR1 as c_int != 0;
+        let packet = Packet::new()?;
+        let lender = Arc::new(Lender {
+            shared: Arc::new(Shared::default()),
+            slots: Mutex::new(options.slots),
+            direct: AtomicBool::new(direct),
+            wanted: AtomicUsize::new(0),
+        });
+        // SAFETY: `decoder` is a codec of this library; null means no memory.
+        let context = unsafe { av::avcodec_alloc_context3(decoder) };
+        let context = NonNull::new(context).ok_or(MediaError::OutOfMemory)?;
+        // From here on Drop frees the context.
+        let this = Self {
+            context,
+            lender,
+            packet,
+            codec,
+            tokens: Tokens::default(),
+        };
+        let raw = context.as_ptr();
+        // SAFETY: a context that is allocated and not yet open: fields are the user's to set
+        // (libavcodec/avcodec.h). `lender` has a stable address and outlives the context.
+        let code = unsafe {
+            (*raw).thread_count = threads;
+            (*raw).thread_type = av::FF_THREAD_SLICE;
+            (*raw).flags |= av::AV_CODEC_FLAG_LOW_DELAY as c_int;
+            // Crop to the pixel: rows are copied or described by their offset, never assumed aligned.
+            (*raw).flags |= av::AV_CODEC_FLAG_UNALIGNED as c_int;
+            // Applied film grain would need a second buffer for each picture.
+            (*raw).export_side_data |= av::AV_CODEC_EXPORT_DATA_FILM_GRAIN;
+            (*raw).max_pixels = i64::try_from(options.max_pixels).unwrap_or(i64::MAX);
+            (*raw).opaque = Arc::as_ptr(&this.lender).cast_mut().cast();
+            (*raw).get_buffer2 = Some(get_buffer2);
+            av::avcodec_open2(raw, decoder, std::ptr::null_mut())
+        };
+        if code < 0 {
+            return Err(MediaError::Open {
+                codec,
+                error: AvError(code),
+            });
+        }
+        Ok(this)
+    }
+
+    /// Decodes one access unit (Annex B, or a whole JPEG). `pts` and `opaque` come back with its
+    /// picture. [`MediaError::Full`]: take pictures out first. After any other error go on with
+    /// the next unit.
+    pub fn send(&mut self, unit: &[u8], pts: i64, opaque: u64) -> Result<(), MediaError> {
+        if unit.is_empty() {
+            return Ok(()); // to libavcodec an empty packet is the end of the stream
+        }
+        let token = self.tokens.push(pts, opaque);
+        self.packet.fill(unit, token)?;
+        let code = {
+            let _drawing = self.lender.shared.draw();
+            // SAFETY: an open context that only this thread uses (&mut self), and a filled packet.
+            unsafe { av::avcodec_send_packet(self.context.as_ptr(), self.packet.as_ptr()) }
+        };
+        self.packet.clear();
+        if code < 0 {
+            Err(decode_error(self.codec, code))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends the stream: what is still waiting for output can be received, then nothing can be sent
+    /// before [`flush`](Self::flush). [`MediaError::Full`]: take pictures out first.
+    pub fn finish(&mut self) -> Result<(), MediaError> {
+        let _drawing = self.lender.shared.draw();
+        // SAFETY: an open context that only this thread uses (&mut self); a null packet is the end of
+        // the stream.
+        match unsafe { av::avcodec_send_packet(self.context.as_ptr(), std::ptr::null()) } {
+            0 | av::AVERROR_EOF => Ok(()), // EOF: sent before
+            code => Err(decode_error(self.codec, code)),
+        }
+    }
+
+    /// The next picture in output order; `None`: more units are needed (or none will come, after
+    /// [`finish`](Self::finish)).
+    pub fn receive(&mut self) -> Result<Option<Picture>, MediaError> {
+        let mut frame = Frame::new()?;
+        let code = {
+            let _drawing = self.lender.shared.draw();
+            // SAFETY: an open context that only this thread uses (&mut self), and a frame of our own.
+            unsafe { av::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) }
+        };
+        match code {
+            0 => {}
+            EAGAIN | av::AVERROR_EOF => return Ok(None),
+            code => return Err(decode_error(self.codec, code)),
+        }
+        // SAFETY: a frame that libavcodec has just filled.
+        let token = unsafe { (*frame.as_ptr()).pts };
+        let (pts, opaque) = self.tokens.find(token);
+        Ok(Some(Picture::new(
+            frame,
+            Arc::clone(&self.lender.shared),
+            pts,
+            opaque,
+        )))
+    }
+
+    /// Forgets references and pictures not yet output: the next unit should be a key frame.
+    pub fn flush(&mut self) {
+        let _drawing = self.lender.shared.draw();
+        // SAFETY: an open context that only this thread uses (&mut self).
+        unsafe { av::avcodec_flush_buffers(self.context.as_ptr()) };
+    }
+
+    /// Which pictures to leave out from the next unit on.
+    pub fn set_skip(&mut self, skip: Skip) {
+        let discard = match skip {
+            Skip::None => av::AVDiscard::AVDISCARD_DEFAULT,
+            Skip::NonReference => av::AVDiscard::AVDISCARD_NONREF,
+            Skip::NonKey => av::AVDiscard::AVDISCARD_NONKEY,
+        };
+        // SAFETY: an open context that only this thread uses (&mut self); the field may be changed
+        // at any time between calls (slice threads read it within them).
+        unsafe { (*self.context.as_ptr()).skip_frame = discard };
+    }
+
+    /// Where pictures are drawn from the next unit on. Slots lent so far stay with whoever lent
+    /// them until they are no longer referred to.
+    pub fn set_slots(&mut self, slots: Option<Arc<dyn PictureSlots>>) {
+        *self
+            .lender
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    /// Draws into private memory from the next picture on.
+    pub fn stop_direct(&mut self) {
+        self.lender.direct.store(false, Relaxed);
+    }
+
+    /// Whether pictures are drawn into slots, as far as there are any.
+    pub fn direct(&self) -> bool {
+        self.lender.direct.load(Relaxed)
+    }
+
+    /// How many bytes a slot needs, when the last picture got none: because none was free, all were
+    /// too small, or there are no slots.
+    pub fn wanted_slot_bytes(&self) -> Option<usize> {
+        Some(self.lender.wanted.load(Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        let mut raw = self.context.as_ptr();
+        let _drawing = self.lender.shared.draw();
+        // SAFETY: allocated by avcodec_alloc_context3, owned by self, not used afterwards. Callbacks
+        // that run in here find `lender` alive: fields are dropped after this.
+        unsafe { av::avcodec_free_context(&raw mut raw) };
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Time stamps on their way through the decoder. libavcodec carries one number per unit, in `pts`.
+struct Tokens {
+    next: i64,
+    entries: [(i64, i64, u64); TOKENS],
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            entries: [(-1, 0, 0); TOKENS],
+        }
+    }
+}
+
+impl Tokens {
+    fn slot(token: i64) -> usize {
+        (token.unsigned_abs() % TOKENS as u64) as usize
+    }
+
+    fn push(&mut self, pts: i64, opaque: u64) -> i64 {
+        let token = self.next;
+        self.next += 1;
+        self.entries[Self::slot(token)] = (token, pts, opaque);
+        token
+    }
+
+    /// Of the unit with this token; of the newest one if libavcodec made the picture up.
+    fn find(&self, token: i64) -> (i64, u64) {
+        let (found, pts, opaque) = self.entries[Self::slot(token)];
+        if found == token {
+            return (pts, opaque);
+        }
+        let (_, pts, opaque) = self.entries[Self::slot((self.next - 1).max(0))];
+        (pts, opaque)
+    }
+}

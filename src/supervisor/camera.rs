@@ -1,0 +1,440 @@
+//! One camera (one stream of it, where it has several): what is known of it in the supervisor.
+//!
+//! All on one thread; a `RefCell` here is borrowed for a few lines and never across an `await`.
+#![deny(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use tokio::sync::Notify;
+
+use super::budget::Refusal;
+use super::policy;
+use super::rings::{Outgoing, Rings};
+use crate::config::{DecodeMode, Stream};
+use crate::control::ToReader;
+use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, Watch};
+use crate::sys::{clock, usage};
+
+/// How far back latencies and the rates of slow cameras look.
+const WINDOW: usize = 10;
+/// How many ticks between looks at a reader's PSS, which is dear.
+const PSS_EVERY: u64 = 10;
+
+/// A camera.
+#[derive(Debug)]
+pub(super) struct Camera {
+    pub index: u32,
+    pub stream: Stream,
+    pub rings: RefCell<Rings>,
+    /// To the running reader, once it has been told of all rings and subscribers.
+    outbox: RefCell<Option<Rc<Outbox>>>,
+    pub life: RefCell<Life>,
+    /// Why it has no frame ring of the size that its reader asked for last.
+    refusal: RefCell<Option<Refused>>,
+    /// Until when frames count as wanted because somebody asked for them in vain.
+    awaited_until: Cell<Option<Instant>>,
+    /// What the running reader was told last.
+    told_demand: Cell<bool>,
+}
+
+/// A frame ring that could not be made.
+#[derive(Debug)]
+struct Refused {
+    why: Refusal,
+    since_unix_ms: u64,
+    /// CLOCK_MONOTONIC, the last time.
+    last_ns: u64,
+    logged: Instant,
+}
+
+/// The same refusal is in the log again after this long: a reader asks every few seconds.
+const REFUSAL_LOGGED: Duration = Duration::from_secs(600);
+
+impl Camera {
+    pub fn new(index: u32, stream: Stream) -> Self {
+        let (state, reason) = if stream.enabled {
+            (State::Connecting, "starting")
+        } else {
+            (State::Disabled, "enabled = false")
+        };
+        Self {
+            index,
+            stream,
+            rings: RefCell::default(),
+            outbox: RefCell::default(),
+            life: RefCell::new(Life::new(state, reason)),
+            refusal: RefCell::default(),
+            awaited_until: Cell::default(),
+            told_demand: Cell::default(),
+        }
+    }
+
+    /// Whether frames are to be decoded, where that is not always so.
+    fn demand(&self) -> bool {
+        let awaited = self.awaited_until.get();
+        awaited.is_some_and(|until| Instant::now() < until)
+            || self.rings.borrow().frames_looked_at()
+    }
+
+    /// Tells the reader whether frames are wanted, if that has changed.
+    pub fn tell_demand(&self) {
+        if self.stream.decode.mode != DecodeMode::OnDemand {
+            return;
+        }
+        let frames = self.demand();
+        if frames != self.told_demand.get()
+            && self.tell(Outgoing::plain(ToReader::Demand { frames }))
+        {
+            self.told_demand.set(frames);
+        }
+    }
+
+    /// The same for a reader that has not begun; it assumes that nobody wants any.
+    pub fn first_demand(&self) -> Option<Outgoing> {
+        let frames = self.stream.decode.mode == DecodeMode::OnDemand && self.demand();
+        self.told_demand.set(frames);
+        frames.then(|| Outgoing::plain(ToReader::Demand { frames }))
+    }
+
+    /// Somebody wants frames of a camera that never had any: it is decoded for a while, so that
+    /// there is a ring when the client asks again.
+    pub fn await_frames(&self) {
+        if self.stream.decode.mode != DecodeMode::OnDemand {
+            return;
+        }
+        if !self.told_demand.get() {
+            // What was refused when somebody looked last may fit now.
+            self.granted();
+        }
+        self.awaited_until
+            .set(Some(Instant::now() + policy::AWAITED_FOR));
+        self.tell_demand();
+    }
+
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.borrow().as_ref().map(|r| r.why.clone())
+    }
+
+    /// Its reader has got the ring that it asked for.
+    pub fn granted(&self) {
+        *self.refusal.borrow_mut() = None;
+    }
+
+    /// Its reader cannot have a ring. Says whether that is news, for the log.
+    pub fn refused(&self, why: Refusal) -> bool {
+        let mut refusal = self.refusal.borrow_mut();
+        let last_ns = clock::monotonic_ns();
+        match &mut *refusal {
+            Some(known) => {
+                let news = known.why.needed != why.needed && known.logged.elapsed() > policy::TICK
+                    || known.logged.elapsed() > REFUSAL_LOGGED;
+                if news {
+                    known.logged = Instant::now();
+                }
+                known.why = why;
+                known.last_ns = last_ns;
+                news
+            }
+            None => {
+                *refusal = Some(Refused {
+                    why,
+                    since_unix_ms: clock::unix_ms(),
+                    last_ns,
+                    logged: Instant::now(),
+                });
+                true
+            }
+        }
+    }
+
+    /// For status. A camera whose pictures have no ring does not stream, whatever its reader says
+    /// of the session.
+    pub fn report(&self) -> Report {
+        let mut report = self.life.borrow().report();
+        if report.state == State::Streaming
+            && let Some(refused) = &*self.refusal.borrow()
+            && report.figures.last_frame_ns < refused.last_ns
+        {
+            report.state = State::Failed;
+            report.reason = format!("its pictures have no room: {}", refused.why);
+            report.since_unix_ms = refused.since_unix_ms;
+        }
+        report
+    }
+
+    /// Sends a message to the running reader. `false`: there is none, and the next one will be
+    /// told of the state that the message brings about.
+    pub fn tell(&self, message: Outgoing) -> bool {
+        match &*self.outbox.borrow() {
+            Some(outbox) => {
+                outbox.push(message);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Opens the way to a new reader, after the messages that it must see first.
+    pub fn connect(&self, first: Vec<Outgoing>) -> Rc<Outbox> {
+        let outbox = Rc::new(Outbox::default());
+        outbox
+            .queue
+            .borrow_mut()
+            .extend(first.into_iter().map(Rc::new));
+        *self.outbox.borrow_mut() = Some(outbox.clone());
+        outbox
+    }
+
+    /// The way to the running reader.
+    pub fn outbox(&self) -> Option<Rc<Outbox>> {
+        self.outbox.borrow().clone()
+    }
+
+    /// The reader is gone, or about to be.
+    pub fn disconnect(&self) {
+        *self.outbox.borrow_mut() = None;
+        self.rings.borrow_mut().all_known();
+    }
+
+    /// Ends a subscription.
+    pub fn detach(&self, id: u64) {
+        if self.rings.borrow_mut().detach(id) {
+            self.tell(Outgoing::plain(ToReader::RemoveSubscriber { id }));
+            self.tell_demand();
+        }
+    }
+}
+
+/// Messages that wait for room in a reader's socket.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: RefCell<VecDeque<Rc<Outgoing>>>,
+    wake: Notify,
+}
+
+impl Outbox {
+    pub fn push(&self, message: Outgoing) {
+        self.queue.borrow_mut().push_back(Rc::new(message));
+        self.wake.notify_one();
+    }
+
+    /// More waits than a living reader ever leaves.
+    pub fn overflown(&self) -> bool {
+        self.queue.borrow().len() > policy::OUTBOX
+    }
+
+    /// Waits for the oldest message. It stays until [`Outbox::sent`]. Cancel-safe.
+    pub async fn front(&self) -> Rc<Outgoing> {
+        loop {
+            let front = self.queue.borrow().front().cloned();
+            match front {
+                Some(message) => return message,
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    pub fn sent(&self) {
+        self.queue.borrow_mut().pop_front();
+    }
+}
+
+/// What the supervisor knows of a camera's reader, present or last.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// While there is no reader to say so itself.
+    state: State,
+    reason: String,
+    since_unix_ms: u64,
+    pub pid: Option<Pid>,
+    pub cpus: Vec<u32>,
+    pub restarts: u32,
+    pub watch: Option<Watch>,
+    pub rollup: Option<usage::Rollup>,
+    pss: Option<u64>,
+    ticks: u64,
+    /// Sums of all earlier readers.
+    before: Figures,
+    samples: VecDeque<Sample>,
+}
+
+/// A look at a reader.
+#[derive(Clone, Debug)]
+struct Sample {
+    at: Instant,
+    snapshot: Snapshot,
+    cpu_ns: Option<u64>,
+}
+
+/// What a camera's readers did, as of the last tick.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub state: State,
+    pub reason: String,
+    pub since_unix_ms: u64,
+    /// Sums over all readers of the camera; what is not a sum is the present reader's.
+    pub figures: Figures,
+    pub clock: Option<ClockSource>,
+    pub rates: Rates,
+    pub latency_ms: Option<(f64, f64)>,
+    pub memory_bytes: Option<u64>,
+}
+
+/// Per second, over the last seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rates {
+    pub units: f64,
+    pub decoded: f64,
+    pub published: f64,
+    /// Of one core.
+    pub cpu_percent: f64,
+}
+
+impl Life {
+    fn new(state: State, reason: &str) -> Self {
+        Self {
+            state,
+            reason: reason.to_owned(),
+            since_unix_ms: clock::unix_ms(),
+            pid: None,
+            cpus: Vec::new(),
+            restarts: 0,
+            watch: None,
+            rollup: None,
+            pss: None,
+            ticks: 0,
+            before: Figures::default(),
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// What to say while no reader says anything.
+    pub fn set_state(&mut self, state: State, reason: String) {
+        if state != self.state {
+            self.since_unix_ms = clock::unix_ms();
+        }
+        self.state = state;
+        self.reason = reason;
+    }
+
+    /// A new reader.
+    pub fn begin(&mut self, pid: Pid, watch: Watch) {
+        self.pid = Some(pid);
+        self.watch = Some(watch);
+        self.samples.clear();
+        self.pss = None;
+        self.ticks = 0;
+    }
+
+    /// The reader is gone. Its last figures are added to the sums.
+    pub fn end(&mut self) {
+        if let Some(last) = self.watch.take().and_then(|watch| watch.snapshot()) {
+            let last_frame_ns = self.before.last_frame_ns;
+            self.before = last.figures.after(&self.before);
+            if self.before.last_frame_ns == 0 {
+                self.before.last_frame_ns = last_frame_ns;
+            }
+        }
+        self.pid = None;
+        self.rollup = None;
+        self.pss = None;
+        self.samples.clear();
+    }
+
+    /// Looks at the reader, once a second. `None`: the page cannot be read, which only a hostile
+    /// reader brings about.
+    pub fn look(&mut self) -> Option<Snapshot> {
+        let snapshot = self.watch.as_ref()?.snapshot()?;
+        if self.samples.len() > WINDOW {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(Sample {
+            at: Instant::now(),
+            snapshot: snapshot.clone(),
+            cpu_ns: self.pid.and_then(usage::cpu_time_ns),
+        });
+        if self.ticks.is_multiple_of(PSS_EVERY) {
+            self.pss = self.rollup.as_ref().and_then(usage::Rollup::pss_bytes);
+        }
+        self.ticks += 1;
+        Some(snapshot)
+    }
+
+    /// What it costs to decode the camera, in pixels per second.
+    pub fn pixels_per_second(&self) -> Option<f64> {
+        let last = &self.samples.back()?.snapshot.figures;
+        let rate = self.rates().units;
+        Some(last.width as f64 * last.height as f64 * rate).filter(|pixels| *pixels > 0.0)
+    }
+
+    /// For status.
+    pub fn report(&self) -> Report {
+        let now = self.watch.as_ref().and_then(Watch::snapshot);
+        let (state, reason, since_unix_ms) = match &now {
+            // It has not said anything yet.
+            Some(now) if now.since_unix_ms != 0 => {
+                (now.state, now.reason.clone(), now.since_unix_ms)
+            }
+            _ => (self.state, self.reason.clone(), self.since_unix_ms),
+        };
+        let mut figures = match &now {
+            Some(now) => now.figures.after(&self.before),
+            None => self.before,
+        };
+        if figures.last_frame_ns == 0 {
+            // The last frame is a former reader's.
+            figures.last_frame_ns = self.before.last_frame_ns;
+        }
+        Report {
+            state,
+            reason,
+            since_unix_ms,
+            figures,
+            clock: now.as_ref().and_then(|now| now.clock),
+            rates: self.rates(),
+            latency_ms: now.as_ref().and_then(|now| self.latency_ms(&now.latency)),
+            memory_bytes: self.pss.or_else(|| usage::resident_bytes(self.pid?)),
+        }
+    }
+
+    /// From the oldest sample that is kept to the newest: a camera with one frame a second would
+    /// show 0 and 2 in turns otherwise.
+    fn rates(&self) -> Rates {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return Rates::default();
+        };
+        let seconds = last.at.duration_since(first.at).as_secs_f64();
+        if seconds < policy::TICK.as_secs_f64() / 2.0 {
+            return Rates::default();
+        }
+        let rate = |figure: fn(&Figures) -> u64| {
+            let delta =
+                figure(&last.snapshot.figures).saturating_sub(figure(&first.snapshot.figures));
+            delta as f64 / seconds
+        };
+        let cpu = match (first.cpu_ns, last.cpu_ns) {
+            (Some(first), Some(last)) => last.saturating_sub(first),
+            _ => 0,
+        };
+        Rates {
+            units: rate(|f| f.access_units),
+            decoded: rate(|f| f.frames_decoded),
+            published: rate(|f| f.frames_published),
+            cpu_percent: Duration::from_nanos(cpu).as_secs_f64() / seconds * 100.0,
+        }
+    }
+
+    /// Of the last seconds, or, where nothing was published in them, of all.
+    fn latency_ms(&self, now: &Histogram) -> Option<(f64, f64)> {
+        let both = |h: &Histogram| Some((h.quantile_ms(0.5)?, h.quantile_ms(0.99)?));
+        let recent = self
+            .samples
+            .front()
+            .and_then(|first| both(&now.since(&first.snapshot.latency)));
+        recent.or_else(|| both(now))
+    }
+}

@@ -1,0 +1,475 @@
+//! `camring run`: starts, watches and restarts the readers, owns all shared memory, lets
+//! subscribers in.
+//!
+//! One thread. Everything here is a task on it: one per camera (`child`), one per client
+//! (`broker`), one that keeps the `template` process warm, and the tick. It is also the thread
+//! from which the spawner is forked and that adopts the readers; when it ends, the kernel kills
+//! them all.
+//!
+//! Promises:
+//! - It never waits on a child, a client or a camera; what they say is an allegation.
+//! - A reader's death costs no subscriber its attachment, a subscriber's death no camera a frame,
+//!   the spawner's death nobody anything. The supervisor's own death ends everything.
+//! - It stops within 5 s, after which no process, name or file of its own is left.
+//!
+//! It must never decode, open a camera, or serve HTTP.
+#![deny(unsafe_code)]
+
+mod broker;
+pub mod budget;
+mod camera;
+mod child;
+mod instance;
+mod notify;
+mod permits;
+pub mod placement;
+pub mod policy;
+mod reaper;
+mod resolve;
+mod rings;
+pub mod spawner;
+pub mod status;
+mod template;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use camring_ring::{FrameRingSpec, PacketRingSpec, SealedMemory};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use self::budget::{Ledger, Refusal};
+use self::camera::Camera;
+use self::instance::Instance;
+pub use self::instance::InstanceError;
+use self::notify::Notifier;
+use self::permits::Permits;
+use self::placement::Placement;
+use self::rings::{Outgoing, Ring};
+use self::template::Template;
+use crate::config::Site;
+use crate::control::{RingKind, ToReader};
+use crate::health::State;
+use crate::{health, sys};
+
+/// How old a status text may be that is served again: a client that asks in a loop gets the same.
+const STATUS_AGE: Duration = Duration::from_millis(100);
+
+/// What is not in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The group that may attach, where it exists.
+    pub group: Option<String>,
+    /// The log filter of the readers; without it, `$CAMRING_LOG`.
+    pub log: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            group: Some("camring".into()),
+            log: None,
+        }
+    }
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The runtime folder, its lock or its socket.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// More processes than allowed.
+    #[error(
+        "{wanted} processes are needed (the spawner and one reader for each enabled stream), but \
+         [limits] max_processes is {limit}"
+    )]
+    Processes {
+        /// For this site.
+        wanted: usize,
+        /// Allowed.
+        limit: u32,
+    },
+    /// The kernel refused something that the daemon cannot do without.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    No,
+    /// Readers say goodbye to their cameras.
+    Orderly,
+    /// Everything is killed.
+    Now,
+}
+
+/// What all tasks share.
+struct Supervisor {
+    site: Site,
+    started: Instant,
+    cameras: Vec<Rc<Camera>>,
+    template: Rc<Template>,
+    placement: RefCell<Placement>,
+    /// Who decodes what came before somebody looked.
+    permits: RefCell<Permits>,
+    resolver: resolve::Resolver,
+    clients: RefCell<broker::Clients>,
+    shutdown: watch::Sender<Shutdown>,
+    last_ring: Cell<u64>,
+    last_attachment: Cell<u64>,
+    status: RefCell<Option<(Instant, Rc<str>)>>,
+}
+
+/// Runs a site until SIGTERM, SIGINT or SIGHUP; a second one ends it at once. On the main thread.
+///
+/// The binary must be one that becomes a spawner when its first argument is
+/// [`spawner::ARGUMENT`]: it is executed again.
+///
+/// # Errors
+/// Another daemon runs, or the machine lacks what it takes. Once it runs, nothing that a camera, a
+/// reader or a client does ends it.
+pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
+    let system = |what| move |source: io::Error| RunError::System { what, source };
+    let wanted = 1 + site.enabled().count();
+    if wanted > site.limits.max_processes as usize {
+        return Err(RunError::Processes {
+            wanted,
+            limit: site.limits.max_processes,
+        });
+    }
+    // It holds every camera's password: no core file, no look from other processes of this user.
+    sys::process::not_dumpable().map_err(system("make this process not dumpable"))?;
+    sys::process::become_subreaper().map_err(system("become the parent of orphans"))?;
+    match sys::process::raise_open_files() {
+        Ok(most) if most < 4096 => {
+            tracing::warn!(
+                "only {most} descriptors are allowed (LimitNOFILE); some 4096 are better"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!("the limit of open descriptors stays as it is: {error}"),
+    }
+    let allowed = sys::cpu::allowed().map_err(system("see which cores are allowed"))?;
+    let instance = Instance::take(&site.runtime_dir)?;
+    let mut listener = instance.listen(&site.attach_socket(), options.group.as_deref())?;
+    let swept = health::sweep_stale();
+    if swept > 0 {
+        tracing::info!("removed {swept} health pages of a daemon that was killed");
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(policy::RESOLVERS)
+        .build()
+        .map_err(system("start the runtime"))?;
+    let supervisor = Rc::new(Supervisor::new(site, allowed, options));
+    let tasks = LocalSet::new();
+    let result = tasks.block_on(&runtime, async {
+        let signals = Signals::new().map_err(system("listen to signals"))?;
+        if let Some(socket) = listener.take_socket() {
+            let broker = broker::accept(supervisor.clone(), socket);
+            tokio::task::spawn_local(async {
+                if let Err(error) = broker.await {
+                    tracing::error!("the attach socket is lost: {error}");
+                }
+            });
+        }
+        tracing::info!(
+            site = %supervisor.site.name,
+            cameras = supervisor.cameras.len(),
+            runtime_dir = %instance.dir().display(),
+            "running"
+        );
+        supervisor.clone().work(signals).await;
+        Ok(())
+    });
+    // Clients are hung up on, and the socket goes, before the lock does.
+    drop(tasks);
+    drop(listener);
+    drop(instance);
+    // A lookup may still hang in libc: not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+impl Supervisor {
+    fn new(site: Site, allowed: Vec<u32>, options: &Options) -> Self {
+        let cameras = site
+            .streams
+            .iter()
+            .zip(0..)
+            .map(|(stream, index)| Rc::new(Camera::new(index, stream.clone())));
+        Self {
+            started: Instant::now(),
+            cameras: cameras.collect(),
+            template: Template::new(reaper::Reaper::default(), options.log.clone()),
+            permits: RefCell::new(Permits::new(allowed.len())),
+            placement: RefCell::new(Placement::new(allowed)),
+            resolver: resolve::Resolver::new(),
+            clients: RefCell::default(),
+            shutdown: watch::Sender::new(Shutdown::No),
+            last_ring: Cell::new(0),
+            last_attachment: Cell::new(0),
+            status: RefCell::default(),
+            site,
+        }
+    }
+
+    /// From the first reader to the last.
+    async fn work(self: Rc<Self>, mut signals: Signals) {
+        let mut notifier = Notifier::new();
+        let warm = tokio::task::spawn_local(self.template.clone().keep());
+        let mut readers = JoinSet::new();
+        let enabled = self.cameras.iter().filter(|c| c.stream.enabled);
+        for (place, camera) in enabled.enumerate() {
+            let pause = policy::STAGGER.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX));
+            readers.spawn_local(child::keep(self.clone(), camera.clone(), pause));
+        }
+        notifier.ready();
+        let mut tick = interval(policy::TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                name = signals.next() => {
+                    tracing::info!("{name}: stopping");
+                    break;
+                }
+                _ = tick.tick() => {
+                    self.template.sweep();
+                    self.grant_permits();
+                    notifier.tick(self.summary());
+                }
+            }
+        }
+
+        notifier.stopping();
+        self.shutdown.send_replace(Shutdown::Orderly);
+        let all = policy::STOP_GRACE + policy::KILL_GRACE_AT_EXIT;
+        let ended = timeout(all, async {
+            loop {
+                tokio::select! {
+                    reader = readers.join_next() => if reader.is_none() { return },
+                    name = signals.next() => {
+                        tracing::warn!("{name} again: killing all readers");
+                        self.shutdown.send_replace(Shutdown::Now);
+                    }
+                }
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!("{} readers do not end", readers.len());
+            readers.shutdown().await;
+        }
+        warm.abort();
+        self.template.close(policy::SPAWNER_GRACE).await;
+        self.template.sweep();
+        tracing::info!("stopped");
+    }
+
+    /// One line for `systemctl status`.
+    fn summary(&self) -> String {
+        let enabled = self.cameras.iter().filter(|c| c.stream.enabled);
+        let mut total = 0;
+        let mut streaming = 0;
+        let mut others = Vec::new();
+        for camera in enabled {
+            total += 1;
+            let state = camera.report().state;
+            if state == State::Streaming {
+                streaming += 1;
+            } else if others.len() < 8 {
+                others.push(format!("{} {state}", camera.stream.id));
+            }
+        }
+        let mut text = format!("{streaming} of {total} cameras streaming");
+        if !others.is_empty() {
+            text.push_str("; ");
+            text.push_str(&others.join(", "));
+        }
+        text
+    }
+
+    /// Tells the readers whose turn it is.
+    fn grant_permits(&self) {
+        loop {
+            let granted = self.permits.borrow_mut().grant(Instant::now());
+            let Some((index, request)) = granted else {
+                return;
+            };
+            let camera = self.cameras.iter().find(|camera| camera.index == index);
+            let message = Outgoing::plain(ToReader::CatchUpGranted { request });
+            if !camera.is_some_and(|camera| camera.tell(message)) {
+                self.permits.borrow_mut().gone(index);
+            }
+        }
+    }
+
+    /// `camring status --json`.
+    fn status_text(&self) -> Rc<str> {
+        let mut kept = self.status.borrow_mut();
+        match &*kept {
+            Some((at, text)) if at.elapsed() < STATUS_AGE => text.clone(),
+            _ => {
+                let status = status::collect(self);
+                // Plain numbers and text: nothing in it can fail to be written.
+                let text = serde_json::to_string(&status).unwrap_or_else(|_| "{}".into());
+                let text: Rc<str> = text.into();
+                *kept = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
+    }
+
+    /// Something has changed that whoever brought it about expects to see.
+    fn status_is_stale(&self) {
+        *self.status.borrow_mut() = None;
+    }
+
+    fn next_attachment(&self) -> u64 {
+        self.last_attachment.set(self.last_attachment.get() + 1);
+        self.last_attachment.get()
+    }
+
+    fn next_ring(&self) -> u64 {
+        self.last_ring.set(self.last_ring.get() + 1);
+        self.last_ring.get()
+    }
+
+    /// What is taken and what there is, for `camera` if it is about one.
+    fn ledger(&self, camera: Option<&Camera>) -> Ledger {
+        let mut ledger = Ledger {
+            site_limit: self.site.limits.memory_total,
+            headroom: sys::memory::headroom(),
+            ..Ledger::default()
+        };
+        for other in &self.cameras {
+            let rings = other.rings.borrow();
+            ledger.site += rings.bytes_in_use() + rings.bytes_replaced();
+            ledger.untouched += rings.bytes_untouched();
+        }
+        if let Some(camera) = camera {
+            ledger.camera = camera.rings.borrow().bytes_in_use();
+            ledger.camera_limit = camera.stream.memory_per_camera;
+        }
+        ledger
+    }
+
+    /// Makes a camera's frame ring, hands it to its reader and moves its subscribers there.
+    fn make_frame_ring(
+        &self,
+        camera: &Camera,
+        slot_bytes: u64,
+        decoder_refs: u32,
+        first_sequence: u64,
+    ) -> Result<(), Refusal> {
+        let ring = &camera.stream.ring;
+        let spec = FrameRingSpec {
+            depth: ring.depth,
+            slots: budget::slots(ring, decoder_refs),
+            slot_bytes,
+            ring_id: self.next_ring(),
+            first_sequence: camera.rings.borrow().first_sequence(first_sequence),
+        };
+        let needed = spec
+            .file_size()
+            .map_err(|error| impossible(slot_bytes, error));
+        let made = needed.and_then(|needed| {
+            self.make_ring(camera, RingKind::Frames, needed, spec.ring_id, || {
+                spec.create()
+            })
+        });
+        if made.is_ok() {
+            camera.granted();
+        }
+        made
+    }
+
+    /// Makes a camera's packet ring, and hands it to the reader, if one runs.
+    fn make_packet_ring(&self, camera: &Camera) -> Result<(), Refusal> {
+        let capacity = camera.stream.ring.packets;
+        let spec = PacketRingSpec {
+            capacity,
+            units: budget::units(capacity),
+            ring_id: self.next_ring(),
+        };
+        let needed = spec
+            .file_size()
+            .map_err(|error| impossible(capacity, error))?;
+        self.make_ring(camera, RingKind::Packets, needed, spec.ring_id, || {
+            spec.create()
+        })
+    }
+
+    fn make_ring(
+        &self,
+        camera: &Camera,
+        kind: RingKind,
+        needed: u64,
+        ring_id: u64,
+        create: impl FnOnce() -> Result<SealedMemory, camring_ring::RingError>,
+    ) -> Result<(), Refusal> {
+        let mut ledger = self.ledger(Some(camera));
+        // The one that it replaces is in use no more.
+        let old = camera
+            .rings
+            .borrow()
+            .current(kind)
+            .map_or(0, |r| r.memory.len());
+        ledger.camera = ledger.camera.saturating_sub(old);
+        ledger.check(needed)?;
+        let memory = create().map_err(|error| impossible(needed, error))?;
+        let mut rings = camera.rings.borrow_mut();
+        let installed = rings.install(Ring::new(kind, ring_id, memory));
+        let message = installed.map_err(|error| impossible(needed, error))?;
+        // Rings that were replaced may be as much again, for as long as somebody looks at them.
+        rings.shed_replaced(camera.stream.memory_per_camera);
+        drop(rings);
+        camera.tell(message);
+        Ok(())
+    }
+}
+
+fn impossible(needed: u64, error: impl std::fmt::Display) -> Refusal {
+    Refusal {
+        needed,
+        available: 0,
+        reason: error.to_string(),
+    }
+}
+
+/// The signals that stop the daemon. SIGHUP is one: a terminal that was closed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `camring status --json`: the object, as served over the attach socket. Stable: fields are
+//! added, never renamed or given another meaning.
+#![deny(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::camera::Camera;
+use crate::health::{ClockSource, Decoding, State};
+use crate::sys::clock;
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon's program.
+    pub version: String,
+    /// Of the supervisor.
+    pub pid: u32,
+    /// Of the template process; null while a new one is being warmed.
+    pub spawner_pid: Option<i32>,
+    /// `[site] name`.
+    pub site: String,
+    /// Since the daemon started.
+    pub uptime_ms: u64,
+    /// Clients connected to the attach socket.
+    pub clients: usize,
+    /// What rings may take and take.
+    pub memory: MemoryStatus,
+    /// One for each stream, in the order of the configuration.
+    pub cameras: Vec<CameraStatus>,
+}
+
+/// Memory of the rings, in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Size of all rings. What the budget counts.
+    pub rings_bytes: u64,
+    /// Of that, in rings that were replaced and still have subscribers.
+    pub replaced_bytes: u64,
+    /// Of that, not backed by memory yet.
+    pub untouched_bytes: u64,
+    /// `[limits] memory_total`; null: what the machine has to spare.
+    pub limit_bytes: Option<u64>,
+    /// What the machine, or the cgroup nearest to its limit, has left.
+    pub available_bytes: Option<u64>,
+    /// Which of them that is.
+    pub available_source: Option<String>,
+}
+
+/// One stream of a camera. Counts are sums since the daemon started; what has no value yet is
+/// null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CameraStatus {
+    /// `front-door`, or `front-door/sub`.
+    pub name: String,
+    /// What its reader is doing.
+    pub state: State,
+    /// Why, in words.
+    pub reason: String,
+    /// Since when it is in this state, RFC 3339, UTC.
+    pub since: String,
+    /// Of its reader; null while there is none.
+    pub pid: Option<i32>,
+    /// Cores that the reader is pinned to; empty: any.
+    pub cpus: Vec<u32>,
+    /// `h264`, `h265`, `mjpeg`, …
+    pub codec: Option<String>,
+    /// Of the pictures, in pixels.
+    pub width: Option<u64>,
+    /// Of the pictures, in pixels.
+    pub height: Option<u64>,
+    /// Access units received per second, over the last 10 s.
+    pub fps_in: f64,
+    /// Pictures decoded per second, over the last 10 s.
+    pub fps_decoded: f64,
+    /// Frames published per second, over the last 10 s.
+    pub fps_published: f64,
+    /// What is decoded at the moment: `idle`, `catching-up` or `decoding`; null while there is no
+    /// reader.
+    pub decode: Option<Decoding>,
+    /// Pictures decoded.
+    pub frames_decoded: u64,
+    /// Frames published in the ring.
+    pub frames_published: u64,
+    /// Pictures that were not published, or are hidden by default.
+    pub frames_dropped: FramesDropped,
+    /// RTP packets that never came.
+    pub rtp_packets_lost: u64,
+    /// Errors in the stream that did not end the session.
+    pub glitches: u64,
+    /// RTSP sessions after a reader's first.
+    pub reconnects: u64,
+    /// Starts of the reader process after the first.
+    pub restarts: u32,
+    /// Bytes of access units received.
+    pub bytes_in: u64,
+    /// Age of the last published frame.
+    pub last_frame_age_ms: Option<u64>,
+    /// From the arrival of a frame's last packet to its publication: half were faster. Over the
+    /// last 10 s.
+    pub latency_p50_ms: Option<f64>,
+    /// The same: 99 % were faster.
+    pub latency_p99_ms: Option<f64>,
+    /// CPU time of the reader, in percent of one core, over the last 10 s.
+    pub cpu_percent: f64,
+    /// Proportional memory (PSS) of the reader, at most 10 s old. Where the kernel does not tell
+    /// it: resident memory.
+    pub memory_bytes: Option<u64>,
+    /// Size of its rings.
+    pub ring_bytes: u64,
+    /// Subscriptions to its rings.
+    pub subscribers: usize,
+    /// Where capture times come from: `sender-report` or `arrival`.
+    pub clock: Option<ClockSource>,
+}
+
+/// Frames by the reason why they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesDropped {
+    /// All slots were held by subscribers and decoder.
+    pub no_slot: u64,
+    /// The memory budget had no room for a ring of this picture size.
+    pub no_memory: u64,
+    /// Decoding did not keep up with the camera.
+    pub overload: u64,
+    /// `[decode] max_fps`.
+    pub max_fps: u64,
+    /// Damaged by loss: published, but hidden unless asked for.
+    pub corrupt: u64,
+    /// Before the first key frame of a session.
+    pub before_key: u64,
+    /// `[decode] mode = "keyframes"`.
+    pub not_key: u64,
+    /// `[decode] mode = "on-demand"`, and nobody looked. Counted by whole groups of pictures, once
+    /// they are too old to begin with.
+    pub not_wanted: u64,
+    /// `[decode] mode = "on-demand"`: from before somebody looked, and the site's budget for
+    /// catching up had no room before the next key frame came.
+    pub catch_up: u64,
+    /// The decoder refused the access unit.
+    pub decode_error: u64,
+    /// The access unit was longer than any may be.
+    pub oversize: u64,
+}
+
+/// Looks at everything.
+pub(super) fn collect(supervisor: &Supervisor) -> Status {
+    let ledger = supervisor.ledger(None);
+    let replaced = supervisor.cameras.iter();
+    let replaced = replaced.map(|camera| camera.rings.borrow().bytes_replaced());
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        spawner_pid: supervisor.template.pid(),
+        site: supervisor.site.name.clone(),
+        uptime_ms: supervisor.started.elapsed().as_millis() as u64,
+        clients: supervisor.clients.borrow().total(),
+        memory: MemoryStatus {
+            rings_bytes: ledger.site,
+            replaced_bytes: replaced.sum(),
+            untouched_bytes: ledger.untouched,
+            limit_bytes: ledger.site_limit,
+            available_bytes: ledger.headroom.as_ref().map(|h| h.bytes),
+            available_source: ledger.headroom.map(|h| h.source),
+        },
+        cameras: supervisor.cameras.iter().map(|c| camera(c)).collect(),
+    }
+}
+
+fn camera(camera: &Camera) -> CameraStatus {
+    let life = camera.life.borrow();
+    let rings = camera.rings.borrow();
+    let report = camera.report();
+    let figures = report.figures;
+    let known = |value: u64| Some(value).filter(|value| *value != 0);
+    let codec = u32::try_from(figures.codec).ok();
+    let codec = codec.and_then(camring_ring::Codec::from_u32);
+    CameraStatus {
+        name: camera.stream.id.clone(),
+        state: report.state,
+        reason: report.reason,
+        since: rfc3339(report.since_unix_ms),
+        pid: life.pid.map(|pid| pid.as_raw_pid()),
+        cpus: life.cpus.clone(),
+        codec: codec.map(|codec| codec.name().to_owned()),
+        width: known(figures.width),
+        height: known(figures.height),
+        fps_in: round(report.rates.units),
+        fps_decoded: round(report.rates.decoded),
+        fps_published: round(report.rates.published),
+        decode: life.pid.and(Decoding::from_word(figures.decoding)),
+        frames_decoded: figures.frames_decoded,
+        frames_published: figures.frames_published,
+        frames_dropped: FramesDropped {
+            no_slot: figures.dropped_no_slot,
+            no_memory: figures.dropped_no_memory,
+            overload: figures.dropped_overload,
+            max_fps: figures.dropped_max_fps,
+            corrupt: figures.dropped_corrupt,
+            before_key: figures.dropped_before_key,
+            not_key: figures.dropped_not_key,
+            not_wanted: figures.dropped_not_wanted,
+            catch_up: figures.dropped_catch_up,
+            decode_error: figures.decode_errors,
+            oversize: figures.dropped_oversize,
+        },
+        rtp_packets_lost: figures.rtp_lost,
+        glitches: figures.glitches,
+        reconnects: figures.reconnects,
+        restarts: life.restarts,
+        bytes_in: figures.bytes_in,
+        last_frame_age_ms: known(figures.last_frame_ns)
+            .map(|then| clock::monotonic_ns().saturating_sub(then) / 1_000_000),
+        latency_p50_ms: report.latency_ms.map(|(p50, _)| round(p50)),
+        latency_p99_ms: report.latency_ms.map(|(_, p99)| round(p99)),
+        cpu_percent: round(report.rates.cpu_percent),
+        memory_bytes: report.memory_bytes,
+        ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
+        subscribers: rings.subscribers(),
+        clock: report.clock,
+    }
+}
+
+/// Three digits after the point are more than any of these figures is exact to.
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn rfc3339(unix_ms: u64) -> String {
+    // From a health page: any number at all.
+    let ms = i64::try_from(unix_ms).unwrap_or(0);
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc3339_with_milliseconds_and_absurd_ones_the_epoch() {
+        assert_eq!(rfc3339(1_700_000_000_120), "2023-11-14T22:13:20.120Z");
+        assert_eq!(rfc3339(u64::MAX), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn names_are_snake_case_and_the_clock_as_documented() {
+        assert_eq!(
+            serde_json::to_string(&State::Unauthorized).unwrap(),
+            "\"unauthorized\""
+        );
+        let clock = serde_json::to_string(&ClockSource::SenderReport).unwrap();
+        assert_eq!(clock, "\"sender-report\"");
+    }
+}

@@ -1,0 +1,244 @@
+//! The program itself: `check`, exit codes, help.
+#![deny(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use camring::cmd::check::{Machine, Plan};
+use camring::config;
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs camring with nothing in its environment that would matter.
+fn camring(folder: &Path, arguments: &[&str]) -> Ran {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_camring"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("CAMRING_TEST_PASSWORD", "canary")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Ran {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+const SITE: &str = r#"
+[site]
+name = "home"
+[[camera]]
+name = "front-door"
+url = "rtsp://admin:${CAMRING_TEST_PASSWORD}@192.0.2.1/?token=canary"
+[camera.decode]
+threads = 4
+[[camera]]
+name = "yard"
+username = "admin"
+password = "canary"
+memory = "16MiB"
+[[camera.stream]]
+name = "main"
+url = "rtsp://192.0.2.2/1"
+cpu = "any"
+[[camera.stream]]
+name = "sub"
+url = "rtsp://192.0.2.2/2"
+transport = "udp"
+enabled = false
+"#;
+
+#[test]
+fn check_shows_the_plan_and_no_secret() {
+    let (folder, _) = write(SITE);
+    for arguments in [&["check"][..], &["check", "--json"]] {
+        let ran = camring(folder.path(), arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        assert!(
+            !ran.out.contains("canary") && !ran.err.contains("canary"),
+            "{}{}",
+            ran.out,
+            ran.err
+        );
+    }
+    let text = camring(folder.path(), &["check"]).out;
+    for part in [
+        "./config.toml: site \"home\", 2 streams enabled, 1 disabled",
+        "rtsp://192.0.2.1/?token=*** as admin",
+        "yard/main",
+        "processes    3 of at most 256",
+        "warning: camera `yard/main`: its memory of 16 MiB is enough for pictures up to",
+        "warning: camera `front-door`: 4 decoder threads share 1 core",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&camring(folder.path(), &["check", "--json"]).out).unwrap();
+    assert_eq!(json["streams"][2]["name"], "yard/sub");
+    assert_eq!(json["streams"][2]["enabled"], false);
+    assert_eq!(json["streams"][1]["cpu"], "any");
+    assert_eq!(json["streams"][1]["alias"], "yard");
+    assert_eq!(json["streams"][0]["has_password"], true);
+    assert_eq!(json["processes"]["needed"], 3);
+    // The file is readable for all.
+    assert!(json["warnings"].as_array().unwrap().len() >= 3, "{json}");
+}
+
+#[test]
+fn every_field_of_the_json_is_in_the_reference() {
+    let (folder, _) = write(SITE);
+    let json: serde_json::Value =
+        serde_json::from_str(&camring(folder.path(), &["check", "--json"]).out).unwrap();
+    let reference = include_str!("../docs/reference/config.md");
+    let (_, section) = reference.split_once("## `camring check --json`").unwrap();
+    fn names(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(name, value)| {
+                into.push(name.clone());
+                names(value, into);
+            }),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| names(value, into)),
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    names(&json, &mut all);
+    for name in all {
+        let there = [format!("`{name}`"), format!("`{name}[]`")];
+        assert!(
+            there.iter().any(|name| section.contains(name.as_str())),
+            "{name} is not documented"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_the_message() {
+    let (folder, path) = write("[ring]\ndept = 4\n");
+    let ran = camring(
+        Path::new("/"),
+        &["check", "--config", path.to_str().unwrap()],
+    );
+    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.out, "");
+    assert_eq!(
+        ran.err,
+        format!(
+            "error: unknown key `dept` in [ring]\n --> {}:2:1\n  |\n2 | dept = 4\n  | ^^^^ did you \
+             mean `depth`?\n  |\n  = help: the keys of [ring] are: depth, pins, packets\n",
+            path.display()
+        )
+    );
+    drop(folder);
+}
+
+#[test]
+fn exit_codes_and_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = camring(folder.path(), &["check", "--config", "none.toml"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    for wrong in [
+        &["nonsense"][..],
+        &["tail"],
+        &["check", "--what"],
+        &["snapshot", "c"],
+    ] {
+        assert_eq!(camring(folder.path(), wrong).code, Some(2), "{wrong:?}");
+    }
+    let ran = camring(folder.path(), &["check", "--log", "loud"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.err.starts_with("camring: --log has \"loud\""),
+        "{}",
+        ran.err
+    );
+    for command in ["run", "check", "status", "tail", "snapshot"] {
+        let ran = camring(folder.path(), &[command, "--help"]);
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.out.contains("Examples:"), "{command}: {}", ran.out);
+    }
+    assert!(
+        camring(folder.path(), &["--help"])
+            .out
+            .contains("3 no daemon is there")
+    );
+    assert!(
+        camring(folder.path(), &["--version"])
+            .out
+            .starts_with("camring 0.")
+    );
+}
+
+#[test]
+fn output_into_a_closed_pipe_is_no_error() {
+    let (folder, _) = write(SITE);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_camring"))
+        .args(["check", "--config", "config.toml"])
+        .current_dir(folder.path())
+        .env("CAMRING_TEST_PASSWORD", "canary")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        !said.contains("panic") && !said.contains("Broken pipe"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_plan_compares_with_what_the_machine_has() {
+    let (_folder, path) = write(
+        "[limits]\nmemory_total = \"100MiB\"\n[[camera]]\nname = \"a\"\nurl = \"rtsp://h/\"\n\
+         [[camera]]\nname = \"b\"\nurl = \"rtsp://h/\"\n[[camera]]\nname = \"c\"\n\
+         url = \"rtsp://h/\"\n",
+    );
+    let loaded = config::read(Some(&path)).unwrap();
+    let small = Machine {
+        cores: vec![2, 5],
+        memory: Some(50 << 20),
+        available: Some(camring::sys::memory::Headroom {
+            bytes: 40 << 20,
+            source: "cgroup /x".into(),
+        }),
+        descriptors: (Some(50), Some(100)),
+    };
+    let text = Plan::new(&loaded, &small).to_text();
+    for part in [
+        "if all cameras are 1920x1080, [limits] memory_total is 100 MiB",
+        "[limits] memory_total is 100 MiB, the machine has 50 MiB",
+        "and 40 MiB is to be had (cgroup /x)",
+        "open files, the limit here is 100: `LimitNOFILE=256`",
+        "cores        2,5",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    // Round and round over the cores that are allowed.
+    let json = serde_json::to_value(Plan::new(&loaded, &small)).unwrap();
+    let cores: Vec<_> = (0..3)
+        .map(|i| json["streams"][i]["cores"][0].as_u64())
+        .collect();
+    assert_eq!(cores, [Some(2), Some(5), Some(2)]);
+}

@@ -1,0 +1,299 @@
+//! The rules of the repository that a compiler does not check.
+#![deny(unsafe_code)]
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where `unsafe` may be written, and why there. Everywhere else in the sources it is refused.
+const UNSAFE_MODULES: &[(&str, &str)] = &[
+    (
+        "ring/src/attach/socket.rs",
+        "descriptors arrive in control messages",
+    ),
+    ("ring/src/frames/writer.rs", "hands out a slot's payload"),
+    ("ring/src/memory.rs", "maps shared memory"),
+    ("ring/src/model/", "loom's cells, only in models"),
+    (
+        "ring/src/subscriber/frame.rs",
+        "a pinned payload becomes a slice",
+    ),
+    ("src/health/page.rs", "maps the health page"),
+    ("src/media/ffi/", "FFmpeg"),
+    ("src/sys/", "fork, prctl and the like"),
+];
+
+/// A file longer than this is two files.
+const MAX_LINES: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder of the repository with this ending, as paths relative to the root.
+fn files(below: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(below)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.map(|entry| entry.expect("a folder entry")) {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            let hidden = name.starts_with('.') || name == "target" || name == "node_modules";
+            if hidden {
+                continue;
+            }
+            if entry.file_type().expect("a file type").is_dir() {
+                folders.push(entry.path());
+            } else if name.ends_with(ending) {
+                found.push(
+                    entry
+                        .path()
+                        .strip_prefix(root())
+                        .expect("below the root")
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Rust sources of the daemon and of the ring crate.
+fn sources() -> Vec<PathBuf> {
+    let mut all = files("src", ".rs");
+    all.extend(files("ring/src", ".rs"));
+    assert!(all.len() >= 3, "the sources were not found");
+    all
+}
+
+/// Whether a file holds only tests: `tests.rs`, or something in a folder `tests`.
+fn is_test(path: &Path) -> bool {
+    path.components()
+        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
+fn cargo_tree(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--prefix",
+            "none",
+            "--format",
+            "{lib} {p}",
+        ])
+        .args(["--package", "camring-ring"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// A detector links the ring crate: it must not bring a runtime, RTSP or FFmpeg with it.
+#[test]
+fn the_ring_crate_needs_no_runtime_and_no_media_library() {
+    // Also what only other targets or features would need, and what builds it.
+    let tree = cargo_tree(&[
+        "--edges",
+        "normal,build",
+        "--target",
+        "all",
+        "--all-features",
+    ]);
+    let crates: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    assert!(
+        crates.contains("camring-ring"),
+        "what cargo tree says has changed:\n{tree}"
+    );
+    for name in &crates {
+        let refused = [
+            "tokio", "retina", "ffmpeg", "async", "futures", "mio", "serde",
+        ];
+        assert!(
+            !refused.iter().any(|r| name.starts_with(r)),
+            "camring-ring needs {name}:\n{tree}"
+        );
+    }
+}
+
+#[test]
+fn unsafe_is_written_only_where_it_may_be() {
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
+        let name = path.to_str().expect("UTF-8");
+        if UNSAFE_MODULES
+            .iter()
+            .any(|(allowed, _)| name.starts_with(allowed))
+        {
+            continue;
+        }
+        for (number, line) in read(&path).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+            assert!(
+                !words.any(|word| word == "unsafe"),
+                "{name}:{}: unsafe code belongs into one of {UNSAFE_MODULES:#?}",
+                number + 1
+            );
+        }
+    }
+    for library in ["src/lib.rs", "ring/src/lib.rs"] {
+        let text = read(Path::new(library));
+        assert!(
+            text.contains("#![deny(unsafe_code)]"),
+            "{library} does not deny unsafe code"
+        );
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let mut too_long = Vec::new();
+    let python = files("tests/farm", ".py");
+    for path in sources()
+        .into_iter()
+        .chain(python)
+        .filter(|path| !is_test(path))
+    {
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("test_"))
+        {
+            continue;
+        }
+        let text = read(&path);
+        // Unit tests at the end of a file do not count.
+        let code = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        let lines = code.lines().count();
+        if lines > MAX_LINES {
+            too_long.push(format!("{}: {lines}", path.display()));
+        }
+    }
+    assert!(
+        too_long.is_empty(),
+        "more than {MAX_LINES} lines: {too_long:#?}"
+    );
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
+        let text = read(&path);
+        assert!(
+            text.starts_with("//!"),
+            "{} does not open with //!",
+            path.display()
+        );
+    }
+}
+
+/// The lines of a Markdown file that are not in a fenced code block, numbered from 1.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut in_code = false;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| {
+            let fence = line.trim_start().starts_with("```");
+            in_code ^= fence;
+            !in_code && !fence
+        })
+        .map(|(number, line)| (number + 1, line))
+        .collect()
+}
+
+/// The anchors that GitHub gives the headings of a file.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let headings = prose(text).into_iter().filter_map(|(_, line)| {
+        let title = line.trim_start_matches('#');
+        (title.len() < line.len() && title.starts_with(' ')).then(|| title.trim().to_lowercase())
+    });
+    headings
+        .map(|title| {
+            let slug: String = title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect();
+            let count = seen.entry(slug.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                slug
+            } else {
+                format!("{slug}-{}", *count - 1)
+            }
+        })
+        .collect()
+}
+
+/// The targets of the links in a line: `[text](target)` and `[name]: target`. Code spans have none.
+fn link_targets(line: &str) -> Vec<&str> {
+    let mut targets = Vec::new();
+    if let Some((name, target)) = line.split_once("]: ")
+        && name.starts_with('[')
+    {
+        targets.extend(target.split_whitespace().next());
+    }
+    for outside_code in line.split('`').step_by(2) {
+        let parts = outside_code.split("](").skip(1);
+        targets.extend(parts.filter_map(|part| part.split([')', ' ']).next()));
+    }
+    targets
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for path in files("", ".md") {
+        let text = read(&path);
+        for (number, line) in prose(&text) {
+            for target in link_targets(line) {
+                if target.contains("://") || target.starts_with("mailto:") {
+                    continue; // no network in tests
+                }
+                let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+                let folder = root().join(&path);
+                let folder = folder.parent().expect("a folder");
+                let linked = if file.is_empty() {
+                    root().join(&path)
+                } else {
+                    folder.join(file)
+                };
+                let good = linked.exists()
+                    && (anchor.is_empty()
+                        || fs::read_to_string(&linked)
+                            .is_ok_and(|text| anchors(&text).contains(anchor)));
+                if !good {
+                    broken.push(format!("{}:{number}: {target}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn links_and_anchors_are_found_in_markdown() {
+    let line = "see [a](x.md#one), `[no](code)` and [b](<y>) [c](z \"title\")";
+    assert_eq!(link_targets(line), ["x.md#one", "<y>", "z"]);
+    assert_eq!(link_targets("[name]: target.md"), ["target.md"]);
+    let text = "# The `frame` ring: what?\n```\n# code\n```\n## Same\n## Same\n#no heading\n";
+    let expected = ["same", "same-1", "the-frame-ring-what"].map(String::from);
+    assert_eq!(anchors(text), BTreeSet::from(expected));
+}

@@ -1,0 +1,11 @@
+//! Decoding against the `ffmpeg` program: the same pixels, in a slot and copied; the same stream
+//! parameters as `ffprobe`.
+
+mod area;
+mod clips;
+mod decode;
+mod jpeg;
+mod lifetime;
+mod paff;
+mod probe;
+mod ring;

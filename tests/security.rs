@@ -1,0 +1,249 @@
+//! Passwords are shown nowhere: not in logs of any level, not in what commands print, not in what `ps` can
+//! see, and not in the messages about configurations that are wrong.
+#![deny(unsafe_code)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{Camera, Daemon, Farm, process};
+
+/// In every password of these tests, and nowhere else.
+const CANARY: &str = "canary";
+/// `admin:canary` as Basic authentication sends it.
+const BASIC: &str = "YWRtaW46Y2FuYXJ5";
+/// Where a password comes from the environment.
+const VARIABLE: &str = "TEST_CAMERA_PASSWORD";
+
+#[track_caller]
+fn check(what: &str, text: &str) {
+    if let Some(at) = text.find(CANARY).or_else(|| text.find(BASIC)) {
+        let line = text[at..].lines().next().unwrap_or_default();
+        let before = text[..at].lines().next_back().unwrap_or_default();
+        panic!("{what} shows a password: {before}{line}");
+    }
+}
+
+/// Both outputs of a command.
+#[track_caller]
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// Cameras that take the password in each place where one may be written, and refuse others.
+fn site(farm: &Farm, folder: &Path) -> String {
+    let url = |name: &str| {
+        let url = farm.url(name);
+        url.strip_prefix("rtsp://").expect("rtsp").to_owned()
+    };
+    fs::write(folder.join("yard"), "canary-file\n").expect("a credential");
+    [
+        (
+            "in-url",
+            format!("rtsp://admin:canary-url@{}", url("in-url")),
+            "",
+        ),
+        (
+            "in-keys",
+            format!("rtsp://{}", url("in-keys")),
+            "username = \"admin\"\npassword = \"canary-keys\"\n",
+        ),
+        (
+            "in-query",
+            format!(
+                "rtsp://{}?user=admin&password=canary-query",
+                url("in-query")
+            ),
+            "",
+        ),
+        (
+            "in-environment",
+            format!("rtsp://admin:${{{VARIABLE}}}@{}", url("in-environment")),
+            "",
+        ),
+        (
+            "in-file",
+            format!("rtsp://{}", url("in-file")),
+            "username = \"admin\"\npassword = \"${credential:yard}\"\n",
+        ),
+        (
+            "wrong",
+            format!("rtsp://admin:canary-wrong@{}", url("in-url")),
+            "",
+        ),
+        (
+            "gone",
+            format!("rtsp://admin:canary-gone@{}", url("gone")),
+            "",
+        ),
+        (
+            "absent",
+            "rtsp://admin:canary-absent@127.0.0.1:1/x?pwd=canary-absent&token=canary-absent".into(),
+            "",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, url, keys)| format!("[[camera]]\nname = \"{name}\"\nurl = \"{url}\"\n{keys}\n"))
+    .collect()
+}
+
+#[test]
+fn a_running_daemon_shows_no_password() {
+    let farm = Farm::start(&[
+        Camera::new("in-url", "h264-180p").digest("admin", "canary-url"),
+        Camera::new("in-keys", "h264-180p").basic("admin", "canary-keys"),
+        Camera::new("in-query", "h264-180p"),
+        Camera::new("in-environment", "h264-180p").basic("admin", "canary/env@1"),
+        Camera::new("in-file", "h264-180p").digest("admin", "canary-file"),
+        Camera::new("gone", "h264-180p").basic("admin", "canary-gone"),
+    ]);
+    farm.remove("gone");
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = |command: &mut Command| {
+        command
+            .env(VARIABLE, "canary/env@1")
+            .env("CREDENTIALS_DIRECTORY", folder.path());
+    };
+    let config = format!(
+        "[retry]\ninitial = \"100ms\"\nmax = \"500ms\"\nunauthorized = \"500ms\"\n\n{}",
+        site(&farm, folder.path())
+    );
+    let daemon = Daemon::start_with(&config, |command| {
+        secret(command);
+        // What retina logs is left out, unless it is asked for.
+        command.env("CAMRING_LOG", "trace,retina=trace");
+    });
+    for name in ["in-url", "in-keys", "in-query", "in-environment", "in-file"] {
+        daemon.wait_for_state(name, "streaming");
+    }
+    for (name, word) in [("wrong", "401"), ("gone", "404"), ("absent", "refused")] {
+        daemon.wait_for_camera(name, word, |c| {
+            c["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains(word))
+        });
+    }
+
+    let status = daemon.status();
+    check("status --json", &status.to_string());
+    check("status", &output(&mut daemon.camring(["status"])));
+    for (name, command) in [
+        ("in-url", &["tail", "-n", "3", "--json"][..]),
+        ("wrong", &["snapshot", "-o", "-", "--timeout", "100ms"]),
+        ("absent", &["snapshot", "-o", "-", "--timeout", "100ms"]),
+        ("no-such", &["tail"]),
+    ] {
+        let mut command = daemon.camring(command.iter().copied().chain([name]));
+        secret(&mut command);
+        check(name, &output(command.env("CAMRING_LOG", "trace")));
+    }
+    for url in [
+        "rtsp://admin:canary-absent@127.0.0.1:1/x?password=canary-absent",
+        "rtsp://admin:${TEST_CAMERA_PASSWORD}@127.0.0.1:1/",
+        "rtsp://admin:canary@127.0.0.1:port/",
+    ] {
+        let mut command = daemon.camring(["probe", url]);
+        secret(&mut command);
+        check("probe", &output(command.env("CAMRING_LOG", "trace")));
+    }
+    for arguments in [&["check"][..], &["check", "--json"]] {
+        let mut command = daemon.camring(arguments.iter().copied());
+        secret(&mut command);
+        let plan = output(command.env("CAMRING_LOG", "trace"));
+        assert!(plan.contains("in-environment"), "{plan}");
+        check("check", &plan);
+    }
+
+    // What ps shows, to root too. The daemon itself was given the variable by whoever started it; what it
+    // starts is not.
+    let daemon_pid = daemon.pid();
+    let children = process::descendants(daemon_pid);
+    assert!(
+        children.len() >= 9,
+        "a spawner and eight readers: {children:?}"
+    );
+    for one in children.iter().map(|child| child.pid).chain([daemon_pid]) {
+        let read = |file: &str| {
+            let bytes = fs::read(format!("/proc/{one}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', "\n")
+        };
+        check("a command line", &read("cmdline"));
+        check("a thread's name", &read("comm"));
+        let environment: Vec<String> = read("environ")
+            .lines()
+            .filter(|entry| one != daemon_pid || !entry.starts_with(VARIABLE))
+            .map(str::to_owned)
+            .collect();
+        check("an environment", &environment.join("\n"));
+    }
+
+    let log = daemon.log();
+    assert!(
+        log.contains("in-url") && log.contains("TRACE retina::"),
+        "a log of the level asked for"
+    );
+    check("the log", &log);
+    daemon.stop();
+}
+
+/// A folder with a configuration that is wrong somewhere near its password.
+fn messages(config: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    fs::write(&path, config).expect("a file");
+    ["check", "run"]
+        .map(|command| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_camring"));
+            program
+                .args([command, "--config"])
+                .arg(&path)
+                .env_clear()
+                .env(VARIABLE, "canary/env@1")
+                .env("CAMRING_LOG", "trace")
+                .stdin(Stdio::null());
+            let output = program.output().expect("the program starts");
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{config}\n{text}");
+            text
+        })
+        .concat()
+}
+
+#[test]
+fn messages_about_wrong_configurations_show_no_password() {
+    let camera = |lines: &str| format!("[[camera]]\nname = \"door\"\n{lines}\n");
+    let url = |url: &str| camera(&format!("url = \"{url}\""));
+    for config in [
+        url("http://admin:canary@192.0.2.1/"),
+        url("rtsp://admin:canary@192.0.2.1:port/"),
+        url("rtsp://admin:canary@"),
+        url("admin:canary@192.0.2.1/"),
+        url("rtsp://admin:canary"),
+        url("rtsp://admin:can@canary@192.0.2.1:x/"),
+        url("rtsp://192.0.2.1:x/?password=canary"),
+        url("rtsp://192.0.2.1:x/user=admin_password=canary_channel=1"),
+        url("rtsp://admin:${TEST_CAMERA_PASSWORD}@192.0.2.1:x/"),
+        url("rtsp://admin:${TEST_CAMERA_PASSWORD}${MISSING}@192.0.2.1/"),
+        url("rtsp://admin:canary@192.0.2.1/\\q"),
+        // Twice: in the URL and as a key.
+        camera("url = \"rtsp://admin:canary@192.0.2.1/\"\npassword = \"canary\""),
+        // Another key of the same camera, and of the same line.
+        camera("url = \"rtsp://admin:canary@192.0.2.1/\"\ncolour = \"red\""),
+        camera("url = \"rtsp://192.0.2.1/\"\npassword = \"canary\"\ntransport = \"tpc\""),
+        camera("url = \"rtsp://192.0.2.1/\"\npassword = \"canary"),
+        camera("url = \"rtsp://192.0.2.1/\"\npassword = canary"),
+        camera("url = \"rtsp://192.0.2.1/\"\npassword = [\"canary\"]"),
+        camera("url = \"rtsp://192.0.2.1/\"\npasword = \"canary\""),
+        camera("url = \"rtsp://192.0.2.1/\"\npassword = \"canary\" colour = 1"),
+        "camera = [{ name = \"door\", url = \"rtsp://a:canary@192.0.2.1/\", colour = 1 }]\n".into(),
+        "[[camera]]\nname = \"door\"\nurl = \"rtsp://a:canary@192.0.2.1/\"\n[[camera]\n".into(),
+    ] {
+        check(&config, &messages(&config));
+    }
+}
