@@ -371,11 +371,9 @@ fn woken(place: &Path) {
         if turn == NOTHING {
             continue;
         }
-        let mut word = page.word.load(Ordering::Acquire);
-        for sample in &page.samples {
+        for (n, sample) in (0..).zip(&page.samples) {
             if turn == RAW {
-                sleep_on(&page.word, word);
-                word = page.word.load(Ordering::Acquire);
+                sleep_on(&page.word, n);
             } else {
                 camera
                     .next_timeout(Duration::from_secs(60))
@@ -395,6 +393,7 @@ fn woken(place: &Path) {
 /// µs from just before waking until the other process runs; median of one block.
 fn block(page: &Page, turn: u32, writer: &mut FrameWriter, d: &FrameDescriptor) -> f64 {
     page.taken.store(0, Ordering::Release);
+    page.word.store(0, Ordering::Release);
     set_and_wake(&page.turn, turn);
     for n in 0..page.samples.len() as u32 {
         // Until it surely sleeps.
