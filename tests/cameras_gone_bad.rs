@@ -4,8 +4,8 @@
 
 mod support;
 
-use std::net::TcpListener;
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::Value;
 use support::viewer::Viewer;
@@ -150,5 +150,67 @@ fn a_disabled_camera_is_listed_and_has_no_process() {
         !refused.status.success() && text.contains("disabled"),
         "{text}"
     );
-    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// Answers every DESCRIBE with this SDP until the connection ends.
+fn describe(stream: TcpStream, sdp: &str) -> std::io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let (mut cseq, mut method) = (String::from("0"), String::new());
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        if let Some(number) = line.strip_prefix("CSeq:") {
+            cseq = number.trim().to_owned();
+        } else if method.is_empty() {
+            method = line.split(' ').next().unwrap_or_default().to_owned();
+        } else if line.is_empty() {
+            let body = if method == "DESCRIBE" { sdp } else { "" };
+            write!(
+                out,
+                "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Type: application/sdp\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+            method.clear();
+        }
+    }
+    Ok(())
+}
+
+/// The URL of a camera that describes itself so, and counts how often it is asked.
+fn camera_offering(media: &'static str) -> (String, std::sync::mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtsp://{}/x", listener.local_addr().unwrap());
+    let (asked, count) = std::sync::mpsc::channel();
+    // Ends with the test process; each connection ends with its reader.
+    std::thread::spawn(move || {
+        let sdp = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n{media}");
+        for stream in listener.incoming().flatten() {
+            let _ = asked.send(());
+            let sdp = sdp.clone();
+            std::thread::spawn(move || describe(stream, &sdp));
+        }
+    });
+    (url, count)
+}
+
+#[test]
+fn a_camera_without_usable_video_says_what_it_offers() {
+    let farm = Farm::start(&[Camera::new("good", "h264-180p")]);
+    let (audio, audio_asked) = camera_offering("m=audio 0 RTP/AVP 0\r\na=control:a\r\n");
+    let (vp8, _) =
+        camera_offering("m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=control:v\r\n");
+    let config = format!(
+        "{QUICK}{}{}{}",
+        camera("good", farm.url("good"), ""),
+        camera("audio", &audio, ""),
+        camera("vp8", &vp8, ""),
+    );
+    let daemon = Daemon::start(&config);
+    let mut good = Viewer::attach(&daemon, &farm, "good");
+    wait_for_reason(&daemon, "audio", &["failed"], &["no video"]);
+    wait_for_reason(&daemon, "vp8", &["failed"], &["vp8", "H.264"]);
+    good.watch(25);
+    let tries = audio_asked.try_iter().count();
+    assert!(tries <= 20, "{tries} tries in a second or two");
+    assert_eq!(daemon.camera("audio")["restarts"], 0);
 }
