@@ -30,6 +30,8 @@
 
 mod decode_order;
 
+use camring_ring::PacketReader;
+
 use decode_order::DecodeOrder;
 
 /// Ticks per second of the PTS given out.
@@ -46,6 +48,9 @@ const SMALL_BACK: i64 = PTS_RATE as i64;
 const SMALL_CONFIRM: u32 = 4;
 /// The same for a large step: one that could not be anything else.
 const LARGE_CONFIRM: u32 = 1;
+/// Units back in decoding order among which the one shown last is (H.264 and H.265 reorder by at
+/// most 16).
+const MAX_REORDER: u64 = 16;
 /// Units in a row without a usable stamp after which the arrival clock takes over.
 const GIVE_UP_STAMPS: u32 = 16;
 /// Units in a row with steps like the arrival clock's after which stamps are trusted again.
@@ -136,6 +141,23 @@ pub struct LeftOff {
     pub monotonic_ns: u64,
 }
 
+/// The place that the units of a packet ring have come to: the latest PTS among the newest of them,
+/// since output order may differ. `None`: there is none that a timeline could have given out.
+pub fn left_off(units: &PacketReader) -> Option<LeftOff> {
+    let available = units.available();
+    let newest = available
+        .start
+        .max(available.end.saturating_sub(MAX_REORDER))..available.end;
+    let mut bytes = Vec::new();
+    newest
+        .filter_map(|sequence| units.read(sequence, &mut bytes).ok().flatten())
+        .map(|unit| LeftOff {
+            pts: unit.pts,
+            monotonic_ns: unit.arrival_ns,
+        })
+        .max_by_key(|left_off| left_off.pts)
+}
+
 /// UTC = offset + PTS.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Map {
@@ -158,7 +180,7 @@ impl Map {
 }
 
 /// 90 kHz ticks to ns, rounding down.
-fn ticks_to_ns(ticks: i64) -> i64 {
+pub fn ticks_to_ns(ticks: i64) -> i64 {
     clamp(i128::from(ticks) * 100_000 / 9)
 }
 

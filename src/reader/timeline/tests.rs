@@ -573,6 +573,9 @@ fn a_new_process_goes_on_where_the_former_one_left_off() {
             pts: impossible,
             ..before
         };
-        assert_eq!(Timeline::resume(PTS_RATE, before).stamp(0, at(0), true).pts, 0);
+        assert_eq!(
+            Timeline::resume(PTS_RATE, before).stamp(0, at(0), true).pts,
+            0
+        );
     }
 }
