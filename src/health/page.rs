@@ -311,10 +311,13 @@ impl Health {
     }
 }
 
+/// Where [`text_seq`] lies in the page.
+pub(super) const TEXT_SEQ_OFFSET: usize = std::mem::offset_of!(Page, text_seq);
+
 /// The sequence word of a copy of the page: equal and even in two copies means that the state in
 /// the second was not being written.
 pub(super) fn text_seq(words: &[u64; PAGE_WORDS]) -> u64 {
-    words[std::mem::offset_of!(Page, text_seq) / 8]
+    words[TEXT_SEQ_OFFSET / 8]
 }
 
 /// The state in a copy of the page. The copy is an allegation: an unknown state is `Failed`, and

@@ -86,7 +86,7 @@ impl Watch {
 
     /// A copy of the page. `None`: the reader has truncated it, which no honest one does.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let mut before = page::text_seq(&self.read()?);
+        let mut before = self.read_text_seq()?;
         let mut words = self.read()?;
         for _ in 0..COPIES {
             let next = self.read()?;
@@ -108,6 +108,14 @@ impl Watch {
             since_unix_ms,
             clock: page::parse_clock(&figures),
         })
+    }
+
+    /// The one word of it that the first copy is compared by.
+    fn read_text_seq(&self) -> Option<u64> {
+        let mut bytes = [0u8; 8];
+        let at = page::TEXT_SEQ_OFFSET as u64;
+        self.file.read_exact_at(&mut bytes, at).ok()?;
+        Some(u64::from_ne_bytes(bytes))
     }
 
     fn read(&self) -> Option<[u64; PAGE_WORDS]> {

@@ -18,6 +18,7 @@ mod queue;
 pub mod retina_source;
 pub mod session;
 pub mod source;
+mod ticks;
 pub mod timeline;
 
 use std::fmt;
@@ -298,6 +299,7 @@ fn prepare(
         })
         .map_err(ReaderError::system("start the decode thread"))?;
 
+    ticks::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,12 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use camring_ring::{Appended, Codec, PacketWriter, SealedMemory, UnitDescriptor, UnitFlags};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Mutex, watch};
-use tokio::time::MissedTickBehavior;
 
 use crate::config::{Retry, Stream, Transport};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
@@ -30,12 +28,10 @@ use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop}
 use crate::reader::source::{
     self, AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts, VideoCodec,
 };
+use crate::reader::ticks::{TICK, ticks};
 use crate::reader::timeline::{Arrival, LeftOff, PTS_RATE, Timeline};
 use crate::reader::{ReaderError, ReportSender, memory, subscriber_pages};
 use crate::sys::clock;
-
-/// How often the thread looks after what no event announces.
-const TICK: Duration = Duration::from_millis(500);
 
 /// Everything the network thread owns.
 pub struct Network {
@@ -132,8 +128,7 @@ impl Network {
 
 /// Ends with an error when the decode thread has ended by itself; lets it rest when it is time to.
 async fn look_after(decode: &JoinHandle<()>, gate: &RefCell<Gate>) -> Result<(), ReaderError> {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks();
     while !decode.is_finished() {
         ticks.tick().await;
         gate.borrow_mut().tick(clock::monotonic_ns());

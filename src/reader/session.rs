@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch as flag;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use url::Host;
 
@@ -27,12 +27,11 @@ use super::source::{
     AccessUnit, Connector, Resolve, SenderReport, Source, SourceConfig, SourceError,
     SourceErrorKind, SourceEvent, Stage, StreamInfo, monotonic_ns,
 };
+use super::ticks::ticks;
 use watch::{Progress, Verdict, Watch};
 
+pub use super::ticks::TICK;
 pub use crate::health::State;
-
-/// Period of heartbeats and watchdog checks.
-pub const TICK: Duration = Duration::from_millis(250);
 
 /// The state in which a camera waits after `error`.
 fn state_after(error: &SourceError) -> State {
@@ -110,8 +109,7 @@ impl<H: SessionReport> Pulse<'_, H> {
     /// Runs `work`, drops it when told to stop.
     async fn run<F: Future>(&mut self, work: F) -> Result<F::Output, Stopped> {
         let mut work = pin!(work);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         loop {
             tokio::select! {
                 biased;
@@ -125,8 +123,7 @@ impl<H: SessionReport> Pulse<'_, H> {
     /// Runs `work` to its end; only for work that is bounded by itself.
     async fn finish<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         loop {
             tokio::select! {
                 biased;
@@ -304,8 +301,7 @@ where
 {
     let report = pulse.report;
     let mut watch = Watch::new(config.timeouts, monotonic_ns());
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks();
     let mut stalled = false;
     loop {
         // The tick comes before the source: a flood must not silence the heartbeat.

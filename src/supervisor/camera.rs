@@ -51,6 +51,13 @@ struct Refused {
     logged: Instant,
 }
 
+impl Refused {
+    /// No frame has come since.
+    fn is_after(&self, last_frame_ns: u64) -> bool {
+        last_frame_ns < self.last_ns
+    }
+}
+
 /// The same refusal is in the log again after this long: a reader asks every few seconds.
 const REFUSAL_LOGGED: Duration = Duration::from_secs(600);
 
@@ -157,13 +164,24 @@ impl Camera {
         let mut report = self.life.borrow().report();
         if report.state == State::Streaming
             && let Some(refused) = &*self.refusal.borrow()
-            && report.figures.last_frame_ns < refused.last_ns
+            && refused.is_after(report.figures.last_frame_ns)
         {
             report.state = State::Failed;
             report.reason = format!("its pictures have no room: {}", refused.why);
             report.since_unix_ms = refused.since_unix_ms;
         }
         report
+    }
+
+    /// As of the last tick: what the reader says costs system calls.
+    pub fn state_at_tick(&self) -> State {
+        let (state, last_frame_ns) = self.life.borrow().state_at_tick();
+        match &*self.refusal.borrow() {
+            Some(refused) if state == State::Streaming && refused.is_after(last_frame_ns) => {
+                State::Failed
+            }
+            _ => state,
+        }
     }
 
     /// Sends a message to the running reader. `false`: there is none, and the next one will be
@@ -362,6 +380,17 @@ impl Life {
         }
         self.ticks += 1;
         Some(snapshot)
+    }
+
+    /// With the time of the last frame.
+    fn state_at_tick(&self) -> (State, u64) {
+        let before = self.before.last_frame_ns;
+        match self.samples.back().map(|last| &last.snapshot) {
+            Some(last) if last.since_unix_ms != 0 => {
+                (last.state, last.figures.last_frame_ns.max(before))
+            }
+            _ => (self.state, before),
+        }
     }
 
     /// What it costs to decode the camera, in pixels per second.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rustix::process::Signal;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::camera::{Camera, Outbox};
 use super::policy::{self, Backoff, Heartbeat};
@@ -313,8 +313,7 @@ impl<'a> Reader<'a> {
         let outbox = self.camera.outbox();
         let mut shutdown = self.supervisor.shutdown.subscribe();
         let mut at_once = self.supervisor.shutdown.subscribe();
-        let mut tick = interval(policy::TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = self.supervisor.ticks();
         let mut network = Heartbeat::new(policy::HEARTBEAT_TIMEOUT);
         let mut decoder = Heartbeat::new(policy::DECODE_HEARTBEAT_TIMEOUT);
         let mut deadline: Option<tokio::time::Instant> = None;

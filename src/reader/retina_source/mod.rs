@@ -37,7 +37,7 @@ use classify::Classifier;
 
 /// How often retina is polled when nothing arrives. A request sent by the camera leaves it
 /// asleep until the next poll.
-const POLL_TICK: Duration = Duration::from_millis(250);
+const POLL_TICK: Duration = Duration::from_millis(500);
 
 /// A hostile description may have thousands of tracks.
 const LISTED_TRACKS: usize = 8;
