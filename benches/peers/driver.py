@@ -32,6 +32,8 @@ from processes import Process
 
 HERE = Path(__file__).resolve().parent
 FARM = HERE.parent.parent / "tests/farm/farm.py"
+# Sender reports as often as cameras send them.
+FARM_OPTIONS = ("--die-with-parent", "--exit-on-eof", "--rtcp-interval-ms", "5000")
 MIB = 1024 * 1024
 # Words of the file `control`, as in witness.py.
 FROM, TO, STOP, FIRST = 0, 1, 2, 8
@@ -92,8 +94,7 @@ class Farm:
         arguments = [word for n in range(case.cameras) for word in ("--camera", case.camera(n))]
         with (folder / "farm.log").open("w") as log:
             self._process = subprocess.Popen(
-                [DEBIAN_PYTHON, str(FARM), "--die-with-parent", "--exit-on-eof", "--rtcp-interval-ms", "5000"]
-                + ["--sendts", str(self.sendts), *arguments],
+                [DEBIAN_PYTHON, str(FARM), *FARM_OPTIONS, "--sendts", str(self.sendts), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -113,8 +114,8 @@ class Farm:
             sys.exit(f"the test cameras did not start:\n{(folder / 'farm.log').read_text()}")
         # Cameras are other machines: the load that they cause here shall not slow them down.
         with contextlib.suppress(PermissionError):
-            for thread in os.listdir(f"/proc/{self._process.pid}/task"):  # noqa: PTH208: numbers, not paths
-                os.setpriority(os.PRIO_PROCESS, int(thread), -10)
+            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), -10)
 
     def stats(self) -> dict[str, Any]:
         self._stdin.write("stats\n")
@@ -151,9 +152,12 @@ class Control:
 class Running:
     """A started peer: its root processes, of which the last one is the reader."""
 
-    def __init__(self, peer: Peer, python: str, farm: Farm, folder: Path, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, peer: Peer, python: str, farm: Farm, folder: Path, arguments: argparse.Namespace
+    ) -> None:
         self.roots: list[subprocess.Popen[bytes]] = []
         self._log = folder / "peer.log"
+        self.started_ns = time.monotonic_ns()
         if peer.script:
             self._start([python, str(HERE / peer.script), str(folder)])
             return
@@ -225,10 +229,9 @@ def measure(peer: Peer, python: str, case: Case, arguments: argparse.Namespace) 
             width, height = clips.CLIPS[case.clip].sizes[0]
             plan = {"cameras": farm.cameras, "sendts": str(farm.sendts), "width": width, "height": height}
             (folder / "plan.json").write_text(json.dumps(plan | {"fps": case.fps}))
-            started = time.monotonic_ns()
             running = Running(peer, python, farm, folder, arguments)
             try:
-                found = window(running, farm, control, case, arguments, started)
+                found = window(running, farm, control, case, arguments)
             finally:
                 control.stop()
                 running.end(python=bool(peer.script))
@@ -242,7 +245,7 @@ RAW = "_"
 
 
 def window(
-    running: Running, farm: Farm, control: Control, case: Case, arguments: argparse.Namespace, started: int
+    running: Running, farm: Farm, control: Control, case: Case, arguments: argparse.Namespace
 ) -> figures.Figures:
     """Waits for the pictures, then looks at the processes while the readers count."""
     until = time.monotonic() + FIRST_PICTURE_S
@@ -286,7 +289,7 @@ def window(
         "processes": len(now),
         "threads": processes.threads(now),
         "processes_ended": len(set(before) - set(after)),
-        "first_picture_s": (max(firsts) - started) / 1e9 if complete else math.nan,
+        "first_picture_s": (max(firsts) - running.started_ns) / 1e9 if complete else math.nan,
         "cameras_cores": farm_used / wall,
         "cameras_late": farm_after["late"] - farm_before["late"],
         "others_cores": max(0.0, (busy_after - busy_before - total - farm_used) / wall),
@@ -344,7 +347,8 @@ COLUMNS = (
 
 def table(case: Case, floors: list[float], found: dict[str, dict[str, Any]]) -> Iterator[str]:
     floor = figures.median(floors)
-    yield f"\n{case.title}: bare decoding {floor:.2f} ms a frame, {floor * case.fps * case.cameras / 1e3:.2f} cores"
+    cores = floor * case.fps * case.cameras / 1e3
+    yield f"\n{case.title}: bare decoding {floor:.2f} ms a frame, {cores:.2f} cores"
     rows = [["", *(title for title, _, _ in COLUMNS)]]
     for peer in PEERS:
         if peer.name in found:
@@ -395,14 +399,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cases", default="8", help="of 8, 20, 50 (× 720p at 6 fps), 100 (× 360p at 10 fps)")
     parser.add_argument("--all", action="store_true", help="all four")
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=20, help="the measured window (default 20)")
-    parser.add_argument("--warm-up", type=float, default=5, help="before it (default 5)")
-    parser.add_argument("--quick", action="store_true", help="windows of 12 s after 3 s")
+    parser.add_argument("--seconds", type=float, help="the measured window (default 20, with --quick 12)")
+    parser.add_argument("--warm-up", type=float, help="before it (default 5, with --quick 3)")
+    parser.add_argument("--quick", action="store_true", help="8, 20 and 50 cameras fit into ten minutes")
     parser.add_argument("--runs", type=int, default=1, help="how often; figures are medians")
     parser.add_argument("--json", type=Path, help="default: peers.json in the build folder")
     arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.seconds, arguments.warm_up = 12.0, 3.0
+    if arguments.seconds is None:
+        arguments.seconds = 12.0 if arguments.quick else 20.0
+    if arguments.warm_up is None:
+        arguments.warm_up = 3.0 if arguments.quick else 5.0
     arguments.cases = list(CASES) if arguments.all else arguments.cases.split(",")
     arguments.peers = arguments.peers.split(",")
     for word in arguments.cases:
@@ -449,8 +455,8 @@ def main() -> None:
         # After each case: an interrupted bench leaves what it has.
         arguments.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"\nmedians of {arguments.runs} run(s), windows of {arguments.seconds:g} s; JSON: {arguments.json}")
-    for why in left_out.items():
-        print("left out: {}: {}".format(*why))
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}")
 
 
 if __name__ == "__main__":

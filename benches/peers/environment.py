@@ -70,14 +70,18 @@ class Environment:
                 raise Missing(f"no venv (apt-get install python3-venv): {why}") from None
         wanted = [f"{name}=={self._requirements[name]}" for name in (package, "numpy")]
         try:
-            self.versions[package] = run([str(python), "-c", f"import {module}; print({module}.__version__)"]).strip()
+            self.versions[package] = run(
+                [str(python), "-c", f"import {module}; print({module}.__version__)"]
+            ).strip()
         except Missing:
             print(f"installing {' '.join(wanted)} …", flush=True)
             try:
                 run([str(python), "-m", "pip", "install", "--quiet", *wanted], PIP_TIMEOUT_S)
             except Missing as why:
                 raise Missing(f"pip could not install {wanted[0]}: {why}") from None
-            self.versions[package] = run([str(python), "-c", f"import {module}; print({module}.__version__)"]).strip()
+            self.versions[package] = run(
+                [str(python), "-c", f"import {module}; print({module}.__version__)"]
+            ).strip()
         return str(python)
 
     def opencv(self) -> str:

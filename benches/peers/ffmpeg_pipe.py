@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from io import BufferedReader
 from multiprocessing.queues import Queue
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from framecode import Plane
 from witness import Witness, die_with_parent, end_on_sigterm
 
 SLOTS = 10
@@ -33,15 +36,15 @@ def capture(camera: int, url: str, size: int, news: Queue[tuple[int, int]]) -> N
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
     memories = [SharedMemory(name_of(os.getppid(), camera, slot)) for slot in range(SLOTS)]
+    slots: list[Plane] = [np.ndarray(size, np.uint8, memory.buf) for memory in memories]
     command = [url if word == "URL" else word for word in COMMAND.split()]
     number = 0
     while True:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=size
         ) as ffmpeg:
-            assert ffmpeg.stdout is not None
-            # type: ignore below: typeshed says IO, it is a BufferedReader.
-            while ffmpeg.stdout.readinto(memories[number % SLOTS].buf[:size]) == size:  # type: ignore[attr-defined]
+            pipe = cast(BufferedReader, ffmpeg.stdout)
+            while pipe.readinto(slots[number % SLOTS].data) == size:
                 news.put((camera, number % SLOTS))
                 number += 1
         time.sleep(0.5)
@@ -64,7 +67,7 @@ def main() -> None:
         shape = (witness.height, witness.width)
         while True:
             camera, slot = news.get()
-            luma = np.ndarray(shape, np.uint8, memories[camera][slot].buf)
+            luma: Plane = np.ndarray(shape, np.uint8, memories[camera][slot].buf)
             witness.held(camera, luma, time.monotonic_ns())
     finally:
         witness.write()

@@ -20,8 +20,9 @@ from gi.repository import GLib, Gst  # noqa: E402
 
 BUFFERS = 8  # that fit into the shared memory of a camera
 SEND = (
-    "setpriv --pdeathsig KILL gst-launch-1.0 -q rtspsrc location={url} protocols=tcp latency=0 ! rtph264depay "
-    "! h264parse ! avdec_h264 ! shmsink socket-path={socket} shm-size={size} wait-for-connection=false sync=false"
+    "setpriv --pdeathsig KILL gst-launch-1.0 -q rtspsrc location={url} protocols=tcp latency=0 "
+    "! rtph264depay ! h264parse ! avdec_h264 "
+    "! shmsink socket-path={socket} shm-size={size} wait-for-connection=false sync=false"
 )
 RECEIVE = (
     "shmsrc socket-path={socket} is-live=true do-timestamp=true ! {caps} "
@@ -38,7 +39,9 @@ class Reader:
 
     def add(self, camera: int, socket: Path) -> None:
         witness = self.witness
-        caps = f"video/x-raw,format=I420,width={witness.width},height={witness.height},framerate={witness.fps}/1"
+        caps = (
+            f"video/x-raw,format=I420,width={witness.width},height={witness.height},framerate={witness.fps}/1"
+        )
         pipeline = Gst.parse_launch(RECEIVE.format(socket=socket, caps=caps))
         pipeline.get_by_name("out").connect("new-sample", self.on_sample, camera)
         pipeline.set_state(Gst.State.PLAYING)

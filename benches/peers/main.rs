@@ -67,7 +67,9 @@ fn drive(arguments: &[String]) {
         .env("PYTHONPATH", root.join("tests/farm"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .exec();
-    eprintln!("/usr/bin/python3 does not start ({error}); ./test installs what the test cameras need");
+    eprintln!(
+        "/usr/bin/python3 does not start ({error}); ./test installs what the test cameras need"
+    );
     std::process::exit(1);
 }
 
@@ -110,7 +112,9 @@ fn subscribe(folder: &Path) {
     }
     shared.stop.store(true, Relaxed);
     for thread in threads {
-        thread.join().expect("the subscribers saw nothing impossible");
+        thread
+            .join()
+            .expect("the subscribers saw nothing impossible");
     }
     write_result(folder, &shared);
 }

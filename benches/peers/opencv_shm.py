@@ -12,22 +12,27 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.shared_memory import SharedMemory
 from multiprocessing.synchronize import Lock
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from framecode import Plane
 from witness import Witness, die_with_parent, end_on_sigterm
 
 # What every answer to "OpenCV RTSP drops frames" says; all else is OpenCV's default.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
 Shape = tuple[int, int, int]
+Numbers = Any  # an array of c_ulonglong, guarded by the cameras' locks
 
 
-def capture(camera: int, url: str, name: str, shape: Shape, lock: Lock, news: SimpleQueue[int]) -> None:
+def capture(
+    camera: int, url: str, *, name: str, shape: Shape, lock: Lock, numbers: Numbers, news: SimpleQueue[int]
+) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
     memory = SharedMemory(name)
-    picture = np.ndarray(shape, np.uint8, memory.buf)
+    picture: Plane = np.ndarray(shape, np.uint8, memory.buf)
     while True:
         video = cv2.VideoCapture(url, cv2.CAP_FFMPEG)
         while video.isOpened():
@@ -36,6 +41,7 @@ def capture(camera: int, url: str, name: str, shape: Shape, lock: Lock, news: Si
                 break
             with lock:
                 picture[:] = frame
+                numbers[camera] += 1
             news.put(camera)
         video.release()
         time.sleep(0.5)
@@ -46,7 +52,10 @@ def main() -> None:
     witness = Witness(Path(sys.argv[1]))
     shape = (witness.height, witness.width, 3)
     news: SimpleQueue[int] = multiprocessing.SimpleQueue()
-    memories, pictures, locks, processes = [], [], [], []
+    memories, locks, processes = [], [], []
+    pictures: list[Plane] = []
+    numbers: Numbers = multiprocessing.RawArray("Q", len(witness.urls))
+    had = [0] * len(witness.urls)
     try:
         for camera, url in enumerate(witness.urls):
             name = f"camring-peers-{os.getpid()}-{camera}"
@@ -55,13 +64,19 @@ def main() -> None:
             pictures.append(np.ndarray(shape, np.uint8, memory.buf))
             locks.append(multiprocessing.Lock())
             process = multiprocessing.Process(
-                target=capture, args=(camera, url, name, shape, locks[-1], news), daemon=True
+                target=capture,
+                args=(camera, url),
+                kwargs={"name": name, "shape": shape, "lock": locks[-1], "numbers": numbers, "news": news},
+                daemon=True,
             )
             process.start()
             processes.append(process)
         while True:
             camera = news.get()
             with locks[camera]:
+                if numbers[camera] == had[camera]:
+                    continue  # overwritten before the reader came: it has had the newer one already
+                had[camera] = numbers[camera]
                 mine = pictures[camera].copy()
             # Green stands for luma: the code is black and white.
             witness.held(camera, mine[:, :, 1], time.monotonic_ns())

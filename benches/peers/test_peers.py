@@ -97,7 +97,9 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual(figures.delivery({0: one}, [60], 10.0)["delivered_percent"], 100.0)
 
     def test_summary_takes_medians_of_what_is_a_number(self) -> None:
-        found = figures.summary([{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": math.nan}, {"a": 2.0, "b": math.nan}])
+        found = figures.summary(
+            [{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": math.nan}, {"a": 2.0, "b": math.nan}]
+        )
         self.assertEqual(found["a"], {"median": 2.0, "runs": [1.0, 3.0, 2.0]})
         self.assertEqual(found["b"], {"median": None, "runs": [None, None, None]})
 
@@ -119,7 +121,9 @@ class ProcessesTest(unittest.TestCase):
             "child = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'])\n"
             "sum(range(2_000_000)); print('ready', flush=True); child.wait()"
         )
-        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as root:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as root:
             assert root.stdout
             root.stdout.readline()
             found = processes.tree([root.pid])
