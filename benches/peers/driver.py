@@ -16,6 +16,7 @@ import math
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -424,6 +425,8 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # ends what it started, as Ctrl-C does
+        signal.signal(number, lambda *_: sys.exit(1))
     arguments = parse()
     if not shutil.which("setpriv"):
         sys.exit("no program setpriv (apt-get install util-linux)")

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Draws what benches/peers measured: plot.py peers.json docs/images/peers.svg
+"""Draws what benches/peers measured, and prints a table for the README: plot.py peers.json peers.svg
 
 One row per peer, one bar per number of cameras, for CPU, latency and memory. Only the cases of 720p are
 drawn. The card has a background of its own, so that it reads the same on light and on dark pages.
@@ -202,12 +202,37 @@ def draw(result: dict[str, Any]) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
+def table(result: dict[str, Any]) -> Iterator[str]:
+    """Of the largest case of 720p, in Markdown."""
+    case = next(case for case in reversed(result["cases"]) if case["clip"] == "h264-720p6")
+    columns = (
+        ("CPU", "cpu_cores", "{:.2f} cores"),
+        ("delivered", "delivered_percent", "{:.1f} %"),
+        ("latency p50 / p99", "latency_p50_ms", "{:.0f} / "),
+        ("", "latency_p99_ms", "{:,.0f} ms"),
+        ("memory", "memory_mib", "{:,.0f} MiB"),
+        ("processes / threads", "processes", "{:.0f} / "),
+        ("", "threads", "{:.0f}"),
+    )
+    yield f"| {case['title']} | " + " | ".join(title for title, _, _ in columns if title) + " |"
+    yield "|---" * (1 + sum(bool(title) for title, _, _ in columns)) + "|"
+    for peer, (name, how) in NAMES.items():
+        if peer in case["peers"]:
+            cells = ""
+            for title, figure, form in columns:
+                value = median(case, peer, figure)
+                cells += (" | " if title else "") + ("–" if value is None else form.format(value))
+            yield f"| {name}, {how}{cells} |"
+
+
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     target = Path(sys.argv[2])
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(draw(json.loads(Path(sys.argv[1]).read_text())))
+    result = json.loads(Path(sys.argv[1]).read_text())
+    target.write_text(draw(result))
+    print("\n".join(table(result)))
 
 
 if __name__ == "__main__":
