@@ -290,7 +290,9 @@ fn measure(case: &Case, units: &Units, arguments: &Arguments) -> Figures {
     // What the farm counts covers slightly more than the window: up to 2 pictures are not missed.
     let (mut seen, mut expected) = (0, 0);
     for (n, camera) in shared.cameras.iter().enumerate() {
-        let sent = |stats: &serde_json::Value| stats["cameras"][name(n)].as_u64().unwrap_or(0);
+        let sent = |stats: &serde_json::Value| {
+            stats["cameras"][name(n)]["sent"].as_u64().expect("a count")
+        };
         let pushed = (sent(&farm_after) - sent(&farm_before)).saturating_sub(2);
         seen += camera.seen.load(Relaxed);
         expected += camera.expected.load(Relaxed).max(pushed);
