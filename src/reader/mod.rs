@@ -258,6 +258,7 @@ fn prepare(
         }
     };
 
+    let left_off = timeline::left_off(&history);
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
     let report = ReportSender(report);
     for id in attached {
@@ -310,6 +311,7 @@ fn prepare(
     let network = Network {
         camera,
         packets,
+        left_off,
         gate,
         health,
         report,
