@@ -19,8 +19,8 @@ const BURST_EVERY: Duration = Duration::from_secs(1);
 /// A clip as it goes into a decoder.
 #[derive(Debug)]
 pub struct Units {
-    codec: Codec,
-    units: Vec<Vec<u8>>,
+    pub codec: Codec,
+    pub units: Vec<Vec<u8>>,
     /// Pictures from one key frame to the next.
     pub gop: usize,
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
-use crate::config::{self, Cpu, Loaded, Site, Stream, memory, show_cores, show_size};
+use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -105,6 +105,7 @@ struct PlannedStream {
     decode_mode: &'static str,
     decode_threads: u32,
     max_fps: Option<f32>,
+    smallest_motion: Option<f32>,
     ring_depth: u32,
     ring_pins: u32,
     ring_slots: u32,
@@ -352,6 +353,9 @@ impl Plan {
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for stream in &self.streams {
             let mut decode = stream.decode_mode.to_owned();
+            if let Some(percent) = stream.smallest_motion {
+                let _ = write!(decode, " from {percent} %");
+            }
             if let Some(fps) = stream.max_fps {
                 let _ = write!(decode, ", {fps} fps");
             }
@@ -404,6 +408,8 @@ impl PlannedStream {
             decode_mode: stream.decode.mode.name(),
             decode_threads: stream.decode.threads,
             max_fps: stream.decode.max_fps,
+            smallest_motion: (stream.decode.mode == DecodeMode::Activity)
+                .then_some(stream.decode.smallest_motion),
             ring_depth: stream.ring.depth,
             ring_pins: stream.ring.pins,
             ring_slots: memory::slots(&stream.ring, memory::USUAL_DECODER_SLOTS),

@@ -135,7 +135,8 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
 fn row(camera: &Value) -> [String; 12] {
     let dropped: u64 = camera["frames_dropped"].as_object().map_or(0, |reasons| {
         // What nobody wanted is nobody's loss.
-        let lost = reasons.iter().filter(|(reason, _)| *reason != "not_wanted");
+        let wanted = |reason: &str| !matches!(reason, "not_wanted" | "quiet");
+        let lost = reasons.iter().filter(|(reason, _)| wanted(reason));
         lost.filter_map(|(_, count)| count.as_u64()).sum()
     });
     let size = match (camera["width"].as_u64(), camera["height"].as_u64()) {
@@ -149,6 +150,8 @@ fn row(camera: &Value) -> [String; 12] {
         size,
         if camera["decode"] == "idle" {
             "idle".to_owned()
+        } else if camera["activity"] == "quiet" {
+            "quiet".to_owned()
         } else {
             number(&camera["fps_published"], 1, "")
         },

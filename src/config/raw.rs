@@ -383,6 +383,7 @@ table! {
         mode: String,
         threads: i64,
         max_fps: f64,
+        smallest_motion: f64,
     }
 }
 

@@ -234,6 +234,8 @@ pub enum DecodeMode {
     OnDemand,
     /// Key frames only.
     KeyFrames,
+    /// Key frames while nothing moves, every picture when something does.
+    Activity,
 }
 
 impl DecodeMode {
@@ -243,6 +245,7 @@ impl DecodeMode {
             DecodeMode::Always => "always",
             DecodeMode::OnDemand => "on-demand",
             DecodeMode::KeyFrames => "keyframes",
+            DecodeMode::Activity => "activity",
         }
     }
 }
@@ -296,6 +299,9 @@ pub struct Decode {
     pub threads: u32,
     /// The most frames published in a second; `None`: all of them. Above zero.
     pub max_fps: Option<f32>,
+    /// With [`DecodeMode::Activity`]: the smallest motion that must be seen, in percent of the
+    /// picture.
+    pub smallest_motion: f32,
 }
 
 impl Decode {
@@ -307,6 +313,12 @@ impl Decode {
     pub const MIN_MAX_FPS: f64 = 0.01;
     /// No camera sends more.
     pub const MAX_MAX_FPS: f64 = 1000.0;
+    /// Somebody on foot who is a seventh of the picture high covers about half a percent of it.
+    pub const DEFAULT_SMALLEST_MOTION: f32 = 0.5;
+    /// Below this, the bytes of slice headers would be motion.
+    pub const MIN_SMALLEST_MOTION: f64 = 0.1;
+    /// Above this, a lorry in front of the camera would not be.
+    pub const MAX_SMALLEST_MOTION: f64 = 20.0;
 }
 
 impl Default for Decode {
@@ -315,6 +327,7 @@ impl Default for Decode {
             mode: DecodeMode::Always,
             threads: Self::DEFAULT_THREADS,
             max_fps: None,
+            smallest_motion: Self::DEFAULT_SMALLEST_MOTION,
         }
     }
 }

@@ -127,6 +127,34 @@ impl Decoding {
     }
 }
 
+/// What the sizes of a stream's pictures say: the values of [`Counters::activity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum Activity {
+    /// Nothing yet: what it is like when nothing moves is not known.
+    Learning = 1,
+    /// Nothing moves.
+    Quiet = 2,
+    /// Something moves, or did a moment ago.
+    Moving = 3,
+    /// Nothing: noise, or a rate control that fills a constant rate, would hide what moves.
+    Blind = 4,
+}
+
+impl Activity {
+    /// From [`Figures::activity`].
+    pub fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(Self::Learning),
+            2 => Some(Self::Quiet),
+            3 => Some(Self::Moving),
+            4 => Some(Self::Blind),
+            _ => None,
+        }
+    }
+}
+
 /// Why a health page cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {

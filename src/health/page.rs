@@ -93,6 +93,8 @@ counters! {
         dropped_not_wanted,
         /// Access units from before somebody looked that were not caught up with.
         dropped_catch_up,
+        /// Access units not decoded, because nothing moved.
+        dropped_quiet,
         /// Access units thrown away because of their size.
         dropped_oversize,
         /// Packets from the camera that were of no use.
@@ -133,6 +135,10 @@ counters! {
         subscribers,
         /// A [`super::Decoding`] as a number; 0: not known yet.
         decoding,
+        /// An [`super::Activity`] as a number; 0: not looked for.
+        activity,
+        /// Since when it is so, in milliseconds of Unix time.
+        activity_since_unix_ms,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Starting in the middle of a group of pictures: from its key frame in the packet ring to what
-//! the camera sends now.
+//! the camera sends now; or going on after it, where only the key frame was decoded.
 //!
 //! Promises: units come in order, and none is left out unseen; a ring that went on without us ends
 //! it, and is not waited for.
@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use camring_ring::{PacketReader, UnitFlags};
 
-use crate::reader::queue::QueuedUnit;
+use crate::reader::queue::{Held, QueuedUnit};
 
 /// What is left of a group of pictures that began before anybody looked.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct CatchUp {
     pub request: u32,
     /// It is this reader's turn.
     pub granted: bool,
+    /// What is left is worth more than to be soon where the camera is.
+    pub patient: bool,
 }
 
 impl CatchUp {
@@ -46,9 +48,23 @@ impl CatchUp {
             incomplete: false,
             request,
             granted: false,
+            patient: false,
         };
         let unit = rest.next_unit(packets)?;
         Some((unit, rest))
+    }
+
+    /// Goes on with what was held back after a key frame that was decoded, up to number `to`.
+    pub fn go_on(held: Held, to: u64, request: u32) -> Self {
+        Self {
+            next: held.from,
+            to,
+            held: held.units,
+            incomplete: false,
+            request,
+            granted: false,
+            patient: true,
+        }
     }
 
     /// The next unit; `None`: there is none, or not any more ([`CatchUp::is_done`] tells).
@@ -75,6 +91,7 @@ impl CatchUp {
             // A unit that never got into the ring is lost as well.
             loss_before: unit.flags.contains(UnitFlags::LOSS_BEFORE)
                 || unit.flags.contains(UnitFlags::GOP_INCOMPLETE),
+            held: None,
         })
     }
 

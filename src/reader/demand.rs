@@ -1,15 +1,17 @@
 //! Whether units go on to the decoder: the gate between the packet ring and the decode thread.
 //!
 //! Promises: every unit that arrives is either handed to the decode thread, or part of what
-//! [`ToDecoder::Wanted`] tells it to take from the packet ring, or counted as not wanted; nothing
-//! goes two ways.
+//! [`ToDecoder::Wanted`] or [`QueuedUnit::held`] tells it to take from the packet ring, or counted
+//! as not wanted or quiet; nothing goes two ways.
 //! Must never: wait, or know why frames are wanted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::health::Health;
-use crate::reader::queue::{Push, QueuedUnit, ToDecoder, UnitQueue};
+use crate::health::{Activity, Health};
+use crate::reader::activity::Detector;
+use crate::reader::queue::{Held, Push, QueuedUnit, ToDecoder, UnitQueue};
+use crate::sys::clock;
 
 /// How long decoding goes on after the last subscriber has left. A detector that is restarted, or
 /// tools that look one after the other, find the camera decoding; and it is short beside a group of
@@ -28,6 +30,10 @@ pub struct Gate {
     session: Option<u64>,
     /// Units since the newest key frame, while closed.
     held: u64,
+    /// With `mode = "activity"`: tells whether anything moves.
+    detector: Option<Detector>,
+    /// Units after the newest key frame, which has gone on, while nothing moves.
+    quiet: Option<Held>,
 }
 
 impl Gate {
@@ -40,7 +46,16 @@ impl Gate {
             close_at: None,
             session: None,
             held: 0,
+            detector: None,
+            quiet: None,
         }
+    }
+
+    /// From now on, only key frames go on while nothing moves.
+    pub fn watching(mut self, detector: Detector) -> Self {
+        self.detector = Some(detector);
+        self.show_activity();
+        self
     }
 
     pub fn is_open(&self) -> bool {
@@ -55,6 +70,10 @@ impl Gate {
     /// A new session, whose first unit will be number `next`.
     pub fn session_started(&mut self, next: u64) {
         self.count_held();
+        if let Some(detector) = &mut self.detector {
+            detector.restart();
+            self.show_activity();
+        }
         self.session = Some(next);
         self.units.session_started();
     }
@@ -74,10 +93,49 @@ impl Gate {
             self.held += 1;
             return;
         }
+        let Some(unit) = self.unless_quiet(unit) else {
+            return;
+        };
+        let weight = unit.weight();
         if self.units.push(unit) == Push::Skipped {
-            self.health.dropped_overload.fetch_add(1, Relaxed);
+            self.health.dropped_overload.fetch_add(weight, Relaxed);
         }
         self.health.queue_bytes.store(self.units.bytes(), Relaxed);
+    }
+
+    /// The unit, with those before it that are wanted now; none where nothing moves.
+    fn unless_quiet(&mut self, mut unit: QueuedUnit) -> Option<QueuedUnit> {
+        let Some(detector) = &mut self.detector else {
+            return Some(unit);
+        };
+        let before = detector.activity();
+        let activity = detector.picture(unit.data.len(), unit.key, unit.arrival_ns);
+        if activity != before {
+            self.show_activity();
+        }
+        if unit.key {
+            self.count_quiet();
+        } else if activity == Activity::Quiet {
+            let held = self.quiet.get_or_insert(Held {
+                from: unit.access_unit,
+                units: 0,
+            });
+            held.units += 1;
+            return None;
+        }
+        unit.held = self.quiet.take();
+        Some(unit)
+    }
+
+    fn show_activity(&self) {
+        if let Some(detector) = &self.detector {
+            let (health, activity) = (&self.health, detector.activity());
+            health.activity.store(activity as u64, Relaxed);
+            health
+                .activity_since_unix_ms
+                .store(clock::unix_ms(), Relaxed);
+            tracing::debug!(?activity, "activity");
+        }
     }
 
     /// Frames are wanted, or are no longer. `next` is the number that the next unit gets;
@@ -118,6 +176,14 @@ impl Gate {
     fn count_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.health.dropped_not_wanted.fetch_add(held, Relaxed);
+        self.count_quiet();
+    }
+
+    /// Their group of pictures has ended, and nothing has moved in it.
+    fn count_quiet(&mut self) {
+        if let Some(held) = self.quiet.take() {
+            self.health.dropped_quiet.fetch_add(held.units, Relaxed);
+        }
     }
 }
 
@@ -143,6 +209,7 @@ mod tests {
             arrival_ns: n,
             discontinuity: false,
             loss_before: false,
+            held: None,
         }
     }
 
@@ -198,6 +265,85 @@ mod tests {
         gate.tick(400 + LINGER_NS);
         assert!(!gate.is_open());
         assert!(matches!(message(&mut backlog), Some(ToDecoder::Idle)));
+    }
+
+    /// A stream that the detector has learnt, up to unit 999, in groups of ten: 900 bytes, then 10.
+    fn quiet_gate() -> (Gate, Backlog, Arc<Health>) {
+        let (gate, mut backlog, health) = gate(true);
+        let mut gate = gate.watching(Detector::new(1.0));
+        gate.session_started(1);
+        message(&mut backlog);
+        for n in 0..1000 {
+            gate.unit(picture(n, 10));
+        }
+        (gate, backlog, health)
+    }
+
+    fn picture(n: u64, bytes: usize) -> QueuedUnit {
+        let key = n % 10 == 0;
+        QueuedUnit {
+            data: Bytes::from(vec![0; if key { 900 } else { bytes }]),
+            arrival_ns: n * 100_000_000,
+            ..unit(n, key)
+        }
+    }
+
+    #[test]
+    fn while_nothing_moves_key_frames_pass_and_what_moves_brings_its_group() {
+        let (mut gate, mut backlog, health) = quiet_gate();
+        assert!(message(&mut backlog).is_none());
+        let passed: Vec<_> = std::iter::from_fn(|| backlog.pop()).collect();
+        assert_eq!(
+            health.activity.load(Relaxed),
+            Activity::Quiet as u64,
+            "{} of 1000",
+            passed.len()
+        );
+        let last: Vec<_> = passed.iter().rev().take(3).map(|u| u.access_unit).collect();
+        assert_eq!(last, [990, 980, 970]);
+        assert!(passed.iter().all(|unit| unit.held.is_none()));
+        // All but those of the group that goes on are counted.
+        let quiet = health.dropped_quiet.load(Relaxed);
+        assert_eq!(quiet + passed.len() as u64 + 9, 1000);
+
+        for n in 1000..1005 {
+            gate.unit(picture(n, 10));
+        }
+        assert_eq!(health.dropped_quiet.load(Relaxed), quiet + 9);
+        for n in 1005..1010 {
+            gate.unit(picture(n, 300));
+        }
+        assert!(message(&mut backlog).is_none());
+        let passed: Vec<_> = std::iter::from_fn(|| backlog.pop()).collect();
+        assert_eq!((passed[0].access_unit, passed[0].held), (1000, None));
+        let first = &passed[1];
+        let held = first.held.expect("those before it");
+        assert_eq!(
+            (held.from, held.from + held.units),
+            (1001, first.access_unit)
+        );
+        assert!(first.access_unit < 1009, "{first:?}");
+        assert!(
+            passed[2..]
+                .iter()
+                .map(|unit| (unit.access_unit, unit.held))
+                .eq((first.access_unit + 1..1010).map(|n| (n, None)))
+        );
+        assert_eq!(health.dropped_quiet.load(Relaxed), quiet + 9);
+        assert_eq!(health.activity.load(Relaxed), Activity::Moving as u64);
+    }
+
+    #[test]
+    fn a_new_session_is_another_stream() {
+        let (mut gate, _backlog, health) = quiet_gate();
+        gate.session_ended();
+        let quiet = health.dropped_quiet.load(Relaxed);
+        gate.session_started(1000);
+        assert_eq!(health.activity.load(Relaxed), Activity::Learning as u64);
+        for n in 1000..1050 {
+            gate.unit(picture(n, 10));
+        }
+        assert_eq!(health.dropped_quiet.load(Relaxed), quiet);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! its supervisor; `Stop` says TEARDOWN to the camera before it ends.
 //! Must never: read configuration files, resolve names, or know another camera.
 
+pub mod activity;
 pub mod backoff;
 mod catch_up;
 mod demand;
@@ -32,6 +33,7 @@ use crate::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
 use crate::sys;
+use activity::Detector;
 use demand::Gate;
 use network::Network;
 use pipeline::Pipeline;
@@ -304,11 +306,15 @@ fn prepare(
         .enable_all()
         .build()
         .map_err(ReaderError::system("start the network runtime"))?;
+    let mut gate = Gate::new(units, health.clone(), wanted);
+    if camera.decode.mode == DecodeMode::Activity {
+        gate = gate.watching(Detector::new(camera.decode.smallest_motion));
+    }
     let network = Network {
         camera,
         packets,
         left_off,
-        gate: Gate::new(units, health.clone(), wanted),
+        gate,
         health,
         report,
         reports,

@@ -387,6 +387,7 @@ impl UnitSink for Sink {
             arrival_ns: unit.arrival_ns,
             discontinuity: stamp.discontinuity,
             loss_before: unit.lost_before > 0,
+            held: None,
         });
     }
 

@@ -3,6 +3,8 @@
 //! With nobody to look (`mode = "on-demand"`) it has no decoder and gets no units. When somebody
 //! comes it decodes the newest key frame of the packet ring at once, then, when it is its turn in
 //! the site's budget, what has come since; or it goes on at the next key frame, if that is sooner.
+//! With `mode = "activity"` it gets key frames only, until a unit comes that has others before it in
+//! the packet ring: these it decodes first, all of them.
 //!
 //! Promises: it beats at least once a second; it falls behind by skipping, not by queueing (first
 //! non-reference pictures, then everything before the newest key frame); every unit that does not
@@ -25,7 +27,7 @@ use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
 use crate::reader::ReportSender;
 use crate::reader::catch_up::CatchUp;
 use crate::reader::publish::{Publisher, UnitMeta};
-use crate::reader::queue::{Backlog, QueuedUnit, ToDecoder};
+use crate::reader::queue::{Backlog, Held, QueuedUnit, ToDecoder};
 use crate::sys::clock;
 
 /// The thread's heartbeat when there is nothing to do.
@@ -38,6 +40,10 @@ const LAG_SKIP_NON_REFERENCE_NS: u64 = 300_000_000;
 /// Behind by this much, decoding goes on at the newest key frame. Longer than a busy moment of a
 /// site (all key frames at once), shorter than what a viewer takes for a stall.
 const LAG_JUMP_NS: u64 = 1_000_000_000;
+
+/// The same after something has begun to move (`mode = "activity"`): what came first is what is
+/// wanted, and a group of pictures of 10 s takes about a second to decode. Until it has caught up.
+const LAG_JUMP_PATIENT_NS: u64 = 10_000_000_000;
 
 /// Units whose pictures are still inside the decoder. H.264 and H.265 reorder at most 16.
 const MAX_IN_FLIGHT: usize = 32;
@@ -64,6 +70,8 @@ pub struct Pipeline {
     discontinuity: bool,
     in_flight: VecDeque<UnitMeta>,
     catch_up: Option<CatchUp>,
+    /// Behind, because something has begun to move: no picture of it is skipped.
+    patient: bool,
     /// Numbers the questions for a place in the budget.
     requests: u32,
     /// The newest unit whose picture was published, so that none is published twice.
@@ -100,6 +108,7 @@ impl Pipeline {
             discontinuity: false,
             in_flight: VecDeque::new(),
             catch_up: None,
+            patient: false,
             requests: 0,
             published_through: 0,
         }
@@ -127,6 +136,10 @@ impl Pipeline {
                 continue;
             }
             self.keep_up();
+            if let Some((held, to)) = self.backlog.take_held() {
+                self.go_back(held, to);
+                continue;
+            }
             if let Some(unit) = self.backlog.pop() {
                 self.decode(&unit, false);
             }
@@ -138,9 +151,7 @@ impl Pipeline {
             ToDecoder::SessionStarted => {
                 self.end_catch_up();
                 let stale = self.backlog.clear();
-                self.health
-                    .dropped_overload
-                    .fetch_add(stale as u64, Relaxed);
+                self.health.dropped_overload.fetch_add(stale, Relaxed);
                 // What the decoder still holds back is whole; then its references are void.
                 if let Some((_, decoder)) = &mut self.decoder {
                     decoder.finish();
@@ -234,21 +245,44 @@ impl Pipeline {
         self.doing(Decoding::CatchingUp);
     }
 
+    /// Something moves: asks for leave to decode what was held back before unit `to`.
+    fn go_back(&mut self, held: Held, to: u64) {
+        if self.needs_key {
+            // Its key frame was not decoded.
+            self.health
+                .dropped_before_key
+                .fetch_add(held.units, Relaxed);
+            return;
+        }
+        self.requests = self.requests.wrapping_add(1);
+        self.to_supervisor.send(ToSupervisor::CatchUp {
+            request: self.requests,
+        });
+        self.catch_up = Some(CatchUp::go_on(held, to, self.requests));
+        self.patient = true;
+        self.doing(Decoding::CatchingUp);
+    }
+
     /// Whether there is nothing to decode, whatever is in the backlog.
     fn must_wait(&self) -> bool {
         self.catch_up.as_ref().is_some_and(|catch_up| {
-            !self.backlog.has_key() && (!catch_up.granted || self.publisher.awaits_ring())
+            !self.overtaken(catch_up) && (!catch_up.granted || self.publisher.awaits_ring())
         })
+    }
+
+    /// Whether to go on at the next key frame, which has come, rather than with what is left.
+    fn overtaken(&self, catch_up: &CatchUp) -> bool {
+        self.backlog.has_key()
+            && (!catch_up.patient
+                || self.backlog.lag_ns(clock::monotonic_ns()) > LAG_JUMP_PATIENT_NS)
     }
 
     /// One unit, or the end of it.
     fn go_on_catching_up(&mut self) {
-        if self.backlog.has_key() {
+        if self.catch_up.as_ref().is_some_and(|c| self.overtaken(c)) {
             // Sooner than what is left. The units before it are as late.
             let skipped = self.backlog.jump_to_newest_key();
-            self.health
-                .dropped_catch_up
-                .fetch_add(skipped as u64, Relaxed);
+            self.health.dropped_catch_up.fetch_add(skipped, Relaxed);
             self.needs_key = true;
             self.discontinuity = true;
             self.end_catch_up();
@@ -294,9 +328,7 @@ impl Pipeline {
     fn rest(&mut self) {
         self.end_catch_up();
         let left = self.backlog.clear();
-        self.health
-            .dropped_not_wanted
-            .fetch_add(left as u64, Relaxed);
+        self.health.dropped_not_wanted.fetch_add(left, Relaxed);
         self.decoder = None;
         self.in_flight.clear();
         self.publisher.rest();
@@ -311,13 +343,17 @@ impl Pipeline {
     /// Falls behind in steps, each of them visible in the counters.
     fn keep_up(&mut self) {
         let lag = self.backlog.lag_ns(clock::monotonic_ns());
-        if lag > LAG_JUMP_NS {
+        self.patient &= lag > LAG_SKIP_NON_REFERENCE_NS;
+        let limit = if self.patient {
+            LAG_JUMP_PATIENT_NS
+        } else {
+            LAG_JUMP_NS
+        };
+        if lag > limit {
             let skipped = self.backlog.jump_to_newest_key();
-            self.health
-                .dropped_overload
-                .fetch_add(skipped as u64, Relaxed);
+            self.health.dropped_overload.fetch_add(skipped, Relaxed);
         }
-        let skip = if lag > LAG_SKIP_NON_REFERENCE_NS {
+        let skip = if lag > LAG_SKIP_NON_REFERENCE_NS && !self.patient {
             Skip::NonReference
         } else {
             Skip::None

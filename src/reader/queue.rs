@@ -36,6 +36,24 @@ pub struct QueuedUnit {
     pub discontinuity: bool,
     /// RTP packets were lost between the unit before and this one.
     pub loss_before: bool,
+    /// Units before it that are in the packet ring only, and are to be decoded first.
+    pub held: Option<Held>,
+}
+
+/// Units that were kept from the decoder while nothing moved: those after the last key frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Number of the first in the packet ring.
+    pub from: u64,
+    /// How many came; those that did not fit the packet ring have no number.
+    pub units: u64,
+}
+
+impl QueuedUnit {
+    /// This unit and those that only it leads to.
+    pub fn weight(&self) -> u64 {
+        1 + self.held.map_or(0, |held| held.units)
+    }
 }
 
 /// What the decode thread is told, in order.
@@ -254,28 +272,37 @@ impl Backlog {
             .map_or(0, |u| now_ns.saturating_sub(u.arrival_ns))
     }
 
-    /// Drops every unit before the newest key frame in the backlog; returns how many. The key
-    /// frame then carries the discontinuity.
-    pub fn jump_to_newest_key(&mut self) -> usize {
+    /// Takes the units that are to be decoded before the oldest one, whose number this is.
+    pub fn take_held(&mut self) -> Option<(Held, u64)> {
+        let oldest = self.units.front_mut()?;
+        Some((oldest.held.take()?, oldest.access_unit))
+    }
+
+    /// Drops every unit before the newest key frame in the backlog; returns how many, those held
+    /// back before them included. The key frame then carries the discontinuity.
+    pub fn jump_to_newest_key(&mut self) -> u64 {
         let Some(at) = self.units.iter().rposition(|u| u.key) else {
             return 0;
         };
+        let mut dropped = 0;
         for _ in 0..at {
-            self.pop();
+            dropped += self.pop().map_or(0, |unit| unit.weight());
         }
         if at > 0
             && let Some(key) = self.units.front_mut()
         {
             key.discontinuity = true;
         }
-        at
+        dropped
     }
 
-    /// Drops every unit; returns how many (a new session makes them stale).
-    pub fn clear(&mut self) -> usize {
-        let n = self.units.len();
-        while self.pop().is_some() {}
-        n
+    /// Drops every unit; returns how many, as above (a new session makes them stale).
+    pub fn clear(&mut self) -> u64 {
+        let mut dropped = 0;
+        while let Some(unit) = self.pop() {
+            dropped += unit.weight();
+        }
+        dropped
     }
 
     fn forget(&self, unit: &QueuedUnit) {
@@ -305,6 +332,7 @@ mod tests {
             arrival_ns: n * 1000,
             discontinuity: false,
             loss_before: false,
+            held: None,
         }
     }
 
@@ -351,6 +379,30 @@ mod tests {
         assert_eq!(b.jump_to_newest_key(), 0);
         assert_eq!(drain(&mut b), [(7, true), (8, false), (9, false)]);
         assert_eq!(q.bytes(), 0);
+    }
+
+    #[test]
+    fn units_held_back_are_taken_once_or_dropped_with_the_one_that_leads_to_them() {
+        let (mut q, mut b) = unit_queue(1 << 20);
+        let held = Held { from: 2, units: 4 };
+        q.push(unit(1, true, 10));
+        q.push(QueuedUnit {
+            held: Some(held),
+            ..unit(6, false, 10)
+        });
+        assert!(b.next_message(Duration::ZERO).unwrap().is_none());
+        assert_eq!(b.take_held(), None);
+        b.pop();
+        assert_eq!(b.take_held(), Some((held, 6)));
+        assert_eq!(b.take_held(), None);
+        b.pop();
+        q.push(QueuedUnit {
+            held: Some(held),
+            ..unit(7, false, 10)
+        });
+        q.push(unit(8, true, 10));
+        assert!(b.next_message(Duration::ZERO).unwrap().is_none());
+        assert_eq!((b.jump_to_newest_key(), b.clear()), (5, 1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::camera::Camera;
-use crate::health::{ClockSource, Decoding, State};
+use crate::health::{Activity, ClockSource, Decoding, State};
 use crate::sys::clock;
 
 /// The whole answer.
@@ -78,6 +78,11 @@ pub struct CameraStatus {
     /// What is decoded at the moment: `idle`, `catching-up` or `decoding`; null while there is no
     /// reader.
     pub decode: Option<Decoding>,
+    /// Whether anything moves: `learning`, `quiet`, `moving` or `blind`; null unless
+    /// `[decode] mode = "activity"` and a reader runs.
+    pub activity: Option<Activity>,
+    /// Since when that is so, RFC 3339, UTC.
+    pub activity_since: Option<String>,
     /// Pictures decoded.
     pub frames_decoded: u64,
     /// Frames published in the ring.
@@ -137,6 +142,9 @@ pub struct FramesDropped {
     /// `[decode] mode = "on-demand"`: from before somebody looked, and the site's budget for
     /// catching up had no room before the next key frame came.
     pub catch_up: u64,
+    /// `[decode] mode = "activity"`, and nothing moved. Counted by whole groups of pictures, since
+    /// all of a group is decoded when something moves in it.
+    pub quiet: u64,
     /// The decoder refused the access unit.
     pub decode_error: u64,
     /// The access unit was longer than any may be.
@@ -189,6 +197,11 @@ fn camera(camera: &Camera) -> CameraStatus {
         fps_decoded: round(report.rates.decoded),
         fps_published: round(report.rates.published),
         decode: life.pid.and(Decoding::from_word(figures.decoding)),
+        activity: life.pid.and(Activity::from_word(figures.activity)),
+        activity_since: life
+            .pid
+            .and(known(figures.activity_since_unix_ms))
+            .map(rfc3339),
         frames_decoded: figures.frames_decoded,
         frames_published: figures.frames_published,
         frames_dropped: FramesDropped {
@@ -201,6 +214,7 @@ fn camera(camera: &Camera) -> CameraStatus {
             not_key: figures.dropped_not_key,
             not_wanted: figures.dropped_not_wanted,
             catch_up: figures.dropped_catch_up,
+            quiet: figures.dropped_quiet,
             decode_error: figures.decode_errors,
             oversize: figures.dropped_oversize,
         },

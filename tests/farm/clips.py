@@ -53,6 +53,8 @@ class Clip:
     gop_seconds: int = 1
     profile: str = "main"
     interlaced: str = ""  # mbaff | paff
+    quality: int = 0  # if given, this instead of a bitrate: x264's constant rate factor
+    moving: tuple[int, int] = (0, 0)  # if given, objects are in these pictures only, and move faster
     between: int = 0  # B pictures between two others; frames per group must be a multiple, plus one
     bench: bool = False  # of no use to the tests: only made when asked for
 
@@ -95,6 +97,7 @@ CLIPS = {
         Clip("h264-baseline", "h264", (NHD,), 10, 6, 9, kbit=500, profile="baseline"),
         Clip("h264-mbaff", "h264", (NHD,), 25, 4, 10, kbit=2000, interlaced="mbaff"),
         Clip("h264-paff", "h264", ((320, 192),), 10, 4, 11, interlaced="paff"),
+        Clip("h264-still", "h264", (TINY,), 25, 30, 17, quality=30, moving=(485, 545)),
         Clip("h264-b", "h264", (NHD,), 25, 4, 15, kbit=1000, between=2),
         Clip("h265-b", "h265", (NHD,), 25, 4, 16, kbit=800, between=2),
         Clip("h264-resize", "h264", (NHD, HD, NHD), 25, 6, 12, kbit=1500),
@@ -147,10 +150,10 @@ class Scene:
             trips = int(rng.integers(1, 4))  # whole trips per clip, so that the loop has no seam
             self._objects.append((look, top, trips, rng.uniform(0, 1), rng.integers(80, 176, 2)))
 
-    def at(self, n: int, phase: float) -> Picture:
-        """Picture n, objects where they are at `phase` (0 to 1) of the clip."""
+    def at(self, n: int, phase: float | None) -> Picture:
+        """Picture n, objects where they are at `phase` (0 to 1) of the clip; without: no objects."""
         y, u, v = self._noisy[n % 4].copy(), self._u.copy(), self._v.copy()
-        for look, top, trips, start, (cu, cv) in self._objects:
+        for look, top, trips, start, (cu, cv) in self._objects if phase is not None else []:
             h, w = look.shape
             there_and_back = abs((phase * trips + start) % 1 * 2 - 1)
             left = int(there_and_back * (y.shape[1] - w)) // 2 * 2
@@ -166,7 +169,11 @@ def pictures(clip: Clip, part: int) -> Iterator[Picture]:
     scene = Scene(width, height, clip.tag)
     count = clip.frames // len(clip.sizes)
     for n in range(part * count, (part + 1) * count):
-        picture = scene.at(n, n / clip.frames)
+        phase: float | None = n / clip.frames
+        if clip.moving != (0, 0):
+            first, end = clip.moving
+            phase = (n - first) / (end - first) if first <= n < end else None
+        picture = scene.at(n, phase)
         if clip.interlaced:
             later = scene.at(n + 1, (n + 0.5) / clip.frames)
             for plane, other in zip(picture, later, strict=True):
@@ -181,6 +188,8 @@ def pictures(clip: Clip, part: int) -> Iterator[Picture]:
 def _encoder(clip: Clip) -> list[str]:
     gop = clip.fps * clip.gop_seconds
     rate = ["-b:v", f"{clip.kbit}k", "-maxrate", f"{clip.kbit}k", "-bufsize", f"{clip.kbit}k"]
+    if clip.quality:
+        rate = ["-crf", str(clip.quality)]
     color = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     if clip.codec == "mjpeg":
         # RFC 2435 carries no Huffman tables: the encoder must use the default ones.

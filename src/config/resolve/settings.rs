@@ -144,31 +144,15 @@ impl Resolver<'_> {
 
     pub(super) fn decode(&mut self, base: Decode, raw: &RawDecode, camera: Option<&str>) -> Decode {
         let mut decode = base;
-        // Modes that are announced, so that people try them.
-        let later = ["activity"];
-        match raw.mode.set() {
-            Some(written) if later.contains(&written.get_ref().as_str()) => self.problems.push(
-                Problem::new(
-                    format!(
-                        "`mode = {:?}` is not available in this version",
-                        written.get_ref()
-                    ),
-                    written.span(),
-                )
-                .camera(camera)
-                .label("must be \"always\", \"on-demand\" or \"keyframes\""),
-            ),
-            _ => {
-                let modes = [
-                    DecodeMode::Always,
-                    DecodeMode::OnDemand,
-                    DecodeMode::KeyFrames,
-                ]
-                .map(|mode| (mode.name(), mode));
-                if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
-                    decode.mode = mode;
-                }
-            }
+        let modes = [
+            DecodeMode::Always,
+            DecodeMode::OnDemand,
+            DecodeMode::KeyFrames,
+            DecodeMode::Activity,
+        ]
+        .map(|mode| (mode.name(), mode));
+        if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
+            decode.mode = mode;
         }
         if let Some(threads) = self.number("threads", &raw.threads, 1..=Decode::MAX_THREADS, camera)
         {
@@ -188,6 +172,23 @@ impl Resolver<'_> {
                             "must be 0 for all frames, or from {} to {}",
                             Decode::MIN_MAX_FPS,
                             Decode::MAX_MAX_FPS
+                        )),
+                );
+            }
+        }
+        if let Some(written) = raw.smallest_motion.set() {
+            let percent = *written.get_ref();
+            let range = Decode::MIN_SMALLEST_MOTION..=Decode::MAX_SMALLEST_MOTION;
+            if range.contains(&percent) {
+                decode.smallest_motion = percent as f32;
+            } else {
+                self.problems.push(
+                    Problem::new("`smallest_motion` is out of range", written.span())
+                        .camera(camera)
+                        .label(format!(
+                            "must be from {} to {}, in percent of the picture",
+                            range.start(),
+                            range.end()
                         )),
                 );
             }
