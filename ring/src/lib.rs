@@ -36,7 +36,8 @@
 //! [`layout`] the bytes · [`SealedMemory`] memory · [`FrameRingSpec`], [`FrameWriter`] and
 //! [`Subscription`], [`Frame`] the frame ring · [`PacketRingSpec`], [`PacketWriter`],
 //! [`PacketReader`] the packet ring · [`BellPage`], [`PinPage`] the pages between one subscriber
-//! and the writers · [`attach`] how descriptors get across · [`Client`] a program's connection.
+//! and the writers · [`attach`] how descriptors get across · [`Client`] a program's connection ·
+//! [`Receiver`] one camera or several, across restarts of the daemon.
 //!
 //! The protocols (`frames/protocol.rs`, `packets/protocol.rs`, `bell/protocol.rs`) are written
 //! over words in any memory; with `--cfg loom` only they are compiled, and the models run them.
@@ -87,7 +88,10 @@ pub use crate::{
     },
     pins::PinPage,
     pixel::{ColorRange, MATRIX_UNSPECIFIED, PixelFormat},
-    subscriber::{AttachOptions, Client, Frame, PacketSubscription, RingChange, Subscription},
+    subscriber::{
+        AttachOptions, Client, Frame, PacketSubscription, RETRY_PAUSE, Receiver, ReceiverOptions,
+        RingChange, Subscription, Waiter,
+    },
 };
 
 /// `CLOCK_MONOTONIC` in ns.
@@ -107,6 +111,8 @@ const _: () = {
     send_and_sync::<SealedMemory>();
     send_and_sync::<Bell>();
     send_and_sync::<PacketReader>();
+    send_and_sync::<Waiter>();
+    send::<Receiver>();
     send::<Subscription>();
     send::<PacketSubscription>();
     send::<FrameWriter>();
