@@ -329,6 +329,18 @@ fn examples_run_to_their_end() {
     drop(stdin); // its end is the program's
     in_c.end();
 
+    // The program of the guide.
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/write-a-detector-c.md");
+    let text = std::fs::read_to_string(guide).unwrap();
+    let (_, program) = text.split_once("```c\n").expect("a program");
+    let (program, _) = program.split_once("```\n").expect("its end");
+    let source = installed.prefix.join("guide.c");
+    std::fs::write(&source, program.replace("front-door", "door")).unwrap();
+    let guide = installed.c(source.to_str().unwrap());
+    let mut in_c = Running::start(&mut installed.command(&guide, &socket));
+    assert!(in_c.line().contains(": 320x"), "the size of the picture");
+    drop(in_c);
+
     let misuse = installed.c("tests/misuse.c");
     assert_eq!(run(installed.command(&misuse, &socket).arg("door")), "ok\n");
 
@@ -388,11 +400,27 @@ fn daemons_of_other_versions_are_told_from_broken_ones() {
     let installed = &*INSTALLED;
     let tail = installed.c("examples/tail.c");
     let oddities = [
-        (Oddity::WelcomesInVersion(7), "E_VERSION", "it speaks version 7"),
-        (Oddity::RefusesVersion, "E_VERSION", "camring 9.0 speaks version 7"),
-        (Oddity::LaterLayout, "E_VERSION", "install the same camring version on both sides"),
+        (
+            Oddity::WelcomesInVersion(7),
+            "E_VERSION",
+            "it speaks version 7",
+        ),
+        (
+            Oddity::RefusesVersion,
+            "E_VERSION",
+            "camring 9.0 speaks version 7",
+        ),
+        (
+            Oddity::LaterLayout,
+            "E_VERSION",
+            "install the same camring version on both sides",
+        ),
         (Oddity::HangsUp, "E_DISCONNECTED", "closed the connection"),
-        (Oddity::Babbles, "E_PROTOCOL", "does not keep to the attach protocol"),
+        (
+            Oddity::Babbles,
+            "E_PROTOCOL",
+            "does not keep to the attach protocol",
+        ),
     ];
     for (oddity, code, words) in oddities {
         let impostor = Impostor::new(oddity);

@@ -96,7 +96,10 @@ impl Raw {
         raw.received(0);
         raw.attach(1, pins);
         let (answer, fds) = raw.receive().unwrap();
-        assert!(matches!(answer, DaemonMessage::Attached { .. }), "{answer:?}");
+        assert!(
+            matches!(answer, DaemonMessage::Attached { .. }),
+            "{answer:?}"
+        );
         raw.received(1);
         (raw, bell.remove(0), fds)
     }
@@ -331,7 +334,11 @@ fn clients_that_die_at_each_step_of_attaching_leave_nothing() {
             let mut moments = fastrand::Rng::new();
             for _ in 0..5 {
                 let mut tail = daemon.camring(["tail", "door"]);
-                let mut tail = tail.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+                let mut tail = tail
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap();
                 std::thread::sleep(Duration::from_millis(60).mul_f64(moments.f64()));
                 process::kill(tail.id(), Signal::SIGKILL);
                 tail.wait().unwrap();
@@ -378,7 +385,9 @@ fn attaching_thousands_of_times_leaks_nothing() {
     };
     // So that buffers have the size that they need.
     beside(&mut viewer, |_, _| attach(300), 1);
-    wait_until("the others to be gone", PATIENCE, || daemon.camera("door")["subscribers"] == 1);
+    wait_until("the others to be gone", PATIENCE, || {
+        daemon.camera("door")["subscribers"] == 1
+    });
     let before = Before::of(&daemon);
     let own = Held::by(std::process::id());
     let (count, begun) = (cycles(), Instant::now());
@@ -389,7 +398,10 @@ fn attaching_thousands_of_times_leaks_nothing() {
         viewer.seen
     );
     before.check(&daemon);
-    println!("the client: before {own:?}, after {:?}", Held::by(std::process::id()));
+    println!(
+        "the client: before {own:?}, after {:?}",
+        Held::by(std::process::id())
+    );
 }
 
 /// One that attaches and attaches and gives nothing back is refused, and costs no more than its
@@ -420,7 +432,11 @@ fn ten_thousand_attachments_are_not_had() {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert_eq!((had.len(), refusals), (58, 9942), "60 pins, of which the viewer has 2");
+        assert_eq!(
+            (had.len(), refusals),
+            (58, 9942),
+            "60 pins, of which the viewer has 2"
+        );
     };
     beside(&mut viewer, hostile, 1);
     before.check(&daemon);
@@ -458,7 +474,9 @@ fn who_may_not_connect_learns_which_group_may() {
     let socket = daemon.socket();
     if !rustix::process::geteuid().is_root() {
         std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).unwrap();
-        let error = Client::connect(&socket).expect_err("no permission").to_string();
+        let error = Client::connect(&socket)
+            .expect_err("no permission")
+            .to_string();
         assert!(error.contains("belongs to group"), "{error}");
         return;
     }
@@ -470,12 +488,21 @@ fn who_may_not_connect_learns_which_group_may() {
     // This thread only.
     let error = std::thread::spawn(move || {
         let nobody = rustix::process::Uid::from_raw(65534);
+        let nogroup = rustix::process::Gid::from_raw(65534);
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(nogroup, nogroup, nogroup).unwrap();
         rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
         Client::connect(&socket).expect_err("no permission")
     });
     let error = error.join().unwrap();
-    assert!(matches!(error, AttachError::PermissionDenied { .. }), "{error:?}");
+    assert!(
+        matches!(error, AttachError::PermissionDenied { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(text.contains("belongs to group"), "{text}");
-    assert!(text.contains("mode 0660, so be a member of that group (usermod -aG "), "{text}");
+    assert!(
+        text.contains("mode 0660, so be a member of that group (usermod -aG "),
+        "{text}"
+    );
 }

@@ -132,7 +132,10 @@ fn hello(client: &OwnedFd, oddity: Oddity) {
         _ => ATTACH_VERSION,
     };
     let bell = BellPage::create().expect("a page");
-    let welcome = DaemonMessage::Welcome { version, uid: 12345 };
+    let welcome = DaemonMessage::Welcome {
+        version,
+        uid: 12345,
+    };
     let _ = send_with_fds(client, &encode(&welcome), &[bell.as_fd()]);
 }
 
