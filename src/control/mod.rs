@@ -81,13 +81,13 @@ pub enum ToReader {
     /// A subscriber's pages. Descriptors: its pin page (frames only), its client's bell page, and
     /// a socket to send a byte to at each frame (only with `notify`).
     AddSubscriber {
-        /// The attachment; answered by [`ToSupervisor::SubscriberAdded`].
+        /// The attachment; answered by [`ToSupervisor::SubscriberAdded`] or
+        /// [`ToSupervisor::SubscriberRefused`].
         id: u64,
         /// Which ring.
         ring: RingKind,
         /// Which incarnation of that ring. Where it is not the reader's current one, the two
-        /// messages crossed: the subscriber looks at a ring that was just replaced, and moves on
-        /// by itself. Answer, and drop the pages.
+        /// messages crossed: the ring was just replaced. Refuse, and drop the pages.
         ring_id: u64,
         /// Words in the pin page: how many frames it may hold.
         pins: u32,
@@ -145,6 +145,12 @@ pub enum ToSupervisor {
     NeedPacketRing,
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {
+        /// The attachment.
+        id: u64,
+    },
+    /// The subscriber's pages are not used: its ring is not the reader's (any more), or the pages
+    /// are no good. The client is told at once, and asks again.
+    SubscriberRefused {
         /// The attachment.
         id: u64,
     },

@@ -234,15 +234,14 @@ impl Listener<'_> {
         pages: camring_ring::SubscriberPages,
     ) -> Result<(), ReaderError> {
         let added = self.packets.borrow_mut().add_subscriber(pages);
-        match added {
-            Ok(()) => {
-                self.control
-                    .send(&ToSupervisor::SubscriberAdded { id }, &[])
-                    .await?
+        let answer = match added {
+            Ok(()) => ToSupervisor::SubscriberAdded { id },
+            Err(error) => {
+                tracing::warn!(%error, "a subscriber's pages are unusable");
+                ToSupervisor::SubscriberRefused { id }
             }
-            Err(error) => tracing::warn!(%error, "a subscriber's pages are unusable"),
-        }
-        Ok(())
+        };
+        Ok(self.control.send(&answer, &[]).await?)
     }
 }
 

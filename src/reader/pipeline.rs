@@ -200,10 +200,12 @@ impl Pipeline {
             ToDecoder::AddSubscriber { ring_id, pages } => {
                 let id = pages.id;
                 // Acknowledged only now: from here on each reclaim reads the new pin page.
-                if self.publisher.add_subscriber(ring_id, pages) {
-                    self.to_supervisor
-                        .send(ToSupervisor::SubscriberAdded { id });
-                }
+                let added = self.publisher.add_subscriber(ring_id, pages);
+                self.to_supervisor.send(if added {
+                    ToSupervisor::SubscriberAdded { id }
+                } else {
+                    ToSupervisor::SubscriberRefused { id }
+                });
             }
             ToDecoder::RemoveSubscriber { id } => {
                 self.publisher.remove_subscriber(id);

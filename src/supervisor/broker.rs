@@ -229,7 +229,7 @@ impl Connection {
         tokio::select! {
             () = self.hang_up.notified() => return Err(Parting::SentAway),
             message = receive(&self.socket) => self.received(message?)?,
-            known = known(&mut self.pending), if self.pending.is_some() => self.attached(known)?,
+            known = known(&mut self.pending), if self.pending.is_some() => self.attached(&known)?,
             () = sleep_until(hello), if !self.greeted => return Err(Parting::Silent),
         }
         while self.unanswered.is_none() && self.pending.is_none() {
@@ -367,8 +367,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The reader knows the client's pages, or did not answer in time.
-    fn attached(&mut self, known: bool) -> Result<(), Parting> {
+    /// The reader knows the client's pages, or refused them, or did not answer in time.
+    fn attached(&mut self, known: &Known) -> Result<(), Parting> {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
@@ -383,13 +383,17 @@ impl Connection {
             // Detached while it was being attached: nobody can know the number yet, but a guess.
             return self.refuse(pending.request, RefusalCode::NotReady, "detached".into());
         }
-        if !known {
-            self.detach(id);
-            let text = format!(
-                "the reader of {} did not answer within {} s",
-                pending.camera.stream.id,
+        let name = &pending.camera.stream.id;
+        let text = match known {
+            Known::Yes => None,
+            Known::Refused => Some(format!("the ring of {name} is being replaced")),
+            Known::Late => Some(format!(
+                "the reader of {name} did not answer within {} s",
                 policy::ATTACH_DEADLINE.as_secs()
-            );
+            )),
+        };
+        if let Some(text) = text {
+            self.detach(id);
             return self.refuse(pending.request, RefusalCode::NotReady, text);
         }
         let answer = DaemonMessage::Attached {
@@ -549,14 +553,25 @@ async fn receive(socket: &AsyncFd<OwnedFd>) -> Result<ClientMessage, Parting> {
     }
 }
 
-/// Waits until the reader knows the pending attachment. `false`: not in time.
-async fn known(pending: &mut Option<Pending>) -> bool {
+/// What became of a pending attachment.
+enum Known {
+    /// The reader knows it.
+    Yes,
+    /// The reader refused it, or the client took it back.
+    Refused,
+    /// The reader did not answer in time.
+    Late,
+}
+
+/// Waits until the reader knows the pending attachment, or will not.
+async fn known(pending: &mut Option<Pending>) -> Known {
     match pending {
-        // An error is a sender dropped without a word: detached meanwhile.
-        Some(pending) => matches!(
-            timeout_at(pending.deadline, &mut pending.admitted.known).await,
-            Ok(Ok(()))
-        ),
+        Some(pending) => match timeout_at(pending.deadline, &mut pending.admitted.known).await {
+            Ok(Ok(())) => Known::Yes,
+            // A sender dropped without a word.
+            Ok(Err(_)) => Known::Refused,
+            Err(_) => Known::Late,
+        },
         None => std::future::pending().await,
     }
 }

@@ -425,6 +425,7 @@ impl<'a> Reader<'a> {
                 }
             }
             ToSupervisor::SubscriberAdded { id } => self.camera.rings.borrow_mut().known(id),
+            ToSupervisor::SubscriberRefused { id } => self.camera.rings.borrow_mut().refused(id),
             ToSupervisor::SubscriberRemoved { id } => {
                 tracing::trace!(camera = %self.camera.stream.id, id, "subscriber removed");
             }

@@ -152,7 +152,8 @@ pub(super) struct Admitted {
     pub ring_id: u64,
     pub pins: u32,
     pub fds: Vec<OwnedFd>,
-    /// Completed when the reader, which is told first, knows it.
+    /// Completed when the reader, which is told first, knows it; ends without a word when it will
+    /// not.
     pub known: oneshot::Receiver<()>,
 }
 
@@ -339,6 +340,13 @@ impl Rings {
         let attachment = self.attachments.get_mut(&id);
         if let Some(known) = attachment.and_then(|attachment| attachment.known.take()) {
             let _ = known.send(());
+        }
+    }
+
+    /// The reader will not know a subscriber: whoever waits for that is told so.
+    pub fn refused(&mut self, id: u64) {
+        if let Some(attachment) = self.attachments.get_mut(&id) {
+            attachment.known = None;
         }
     }
 

@@ -53,6 +53,8 @@ struct Reader<'a> {
     late: u64,
     packets: PacketWriter,
     published: u64,
+    /// Subscribers refused.
+    refused: u64,
     stop: bool,
 }
 
@@ -108,6 +110,7 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
         late: 0,
         packets: PacketWriter::resume(packets.ok_or("no packet ring")?, of_packets)?,
         published: 0,
+        refused: 0,
         stop: false,
     };
     if let Some(writer) = &mut reader.frames {
@@ -201,6 +204,12 @@ impl Reader<'_> {
                     notify,
                     ..
                 } => {
+                    if self.refused < self.plan.number("refuse").unwrap_or(0) {
+                        self.refused += 1;
+                        self.control
+                            .send(&ToSupervisor::SubscriberRefused { id }, &[])?;
+                        continue;
+                    }
                     let pages = pages(id, ring, notify, fds)?;
                     match (ring, &mut self.frames) {
                         (RingKind::Packets, _) => self.packets.add_subscriber(pages)?,

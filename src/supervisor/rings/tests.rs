@@ -175,3 +175,20 @@ fn who_does_not_leave_a_replaced_ring_is_sent_away() {
     let sent_away: Vec<_> = gates.iter().map(|gate| is_sent_away(gate)).collect();
     assert_eq!(sent_away, [true, false, false], "the oldest first");
 }
+
+#[test]
+fn who_waits_for_a_reader_that_refuses_is_told_at_once() {
+    let mut rings = Rings::default();
+    rings.install(frames(1)).unwrap();
+    let (mut one, _) = rings.attach(1, wish(RingKind::Frames, 1), 4).unwrap();
+    let (mut two, _) = rings.attach(2, wish(RingKind::Frames, 1), 4).unwrap();
+    rings.refused(1);
+    rings.refused(99);
+    use tokio::sync::oneshot::error::TryRecvError;
+    assert_eq!(one.known.try_recv(), Err(TryRecvError::Closed));
+    assert_eq!(two.known.try_recv(), Err(TryRecvError::Empty));
+    // What the reader says later changes nothing.
+    rings.known(1);
+    rings.known(2);
+    assert_eq!(two.known.try_recv(), Ok(()));
+}
