@@ -62,9 +62,7 @@ class Cameras:
     @property
     def states(self) -> dict[str, State]:
         """What is known about each camera now, by name."""
-        return {
-            name: State(*state) for name, state in zip(self.names, self._receiver.states(), strict=True)
-        }
+        return {name: State(*state) for name, state in zip(self.names, self._receiver.states(), strict=True)}
 
     @property
     def closed(self) -> bool:
@@ -109,7 +107,7 @@ class Cameras:
     ) -> Frames:
         """An iterator, for ``for`` and for ``async for``.
 
-        ``every``: at most one frame in so many seconds, the newest then. ``in_order``: every frame
+        ``every``: frames at least so many seconds apart, each the newest then. ``in_order``: every frame
         that is still there, oldest first, instead of the newest. ``timeout``: raise ``Timeout``
         when no frame comes for so many seconds.
         """
@@ -166,7 +164,7 @@ class Frames:
         try:
             if self._every is None:
                 return self._source.next(self._timeout, in_order=self._in_order)
-            self._skip(time.sleep)
+            self._sleep()
             return self._given(self._source.next(self._timeout, in_order=self._in_order))
         except ClosedError:
             raise StopIteration from None
@@ -181,7 +179,8 @@ class Frames:
         except ClosedError:
             raise StopAsyncIteration from None
 
-    def _skip(self, sleep: object) -> None:
+    def _sleep(self) -> None:
+        # In slices: a close elsewhere ends it.
         while (wait := self._due - time.monotonic()) > 0:
             if self._source.closed:
                 return
@@ -189,8 +188,7 @@ class Frames:
 
     def _given(self, frame: Frame) -> Frame:
         if self._every is not None:
-            # Late once is not made up for by being early.
-            self._due = max(self._due + self._every, time.monotonic())
+            self._due = time.monotonic() + self._every
         return frame
 
 

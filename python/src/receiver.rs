@@ -189,7 +189,9 @@ pub(crate) fn duration(seconds: Option<f64>) -> Result<Option<Duration>, Failure
     match seconds {
         None => Ok(None),
         Some(seconds) if seconds == f64::INFINITY => Ok(None),
-        Some(seconds) => Duration::try_from_secs_f64(seconds.max(0.0))
+        // NaN stays what it is, and is refused.
+        Some(seconds) if seconds < 0.0 => Ok(Some(Duration::ZERO)),
+        Some(seconds) => Duration::try_from_secs_f64(seconds)
             .map(Some)
             .map_err(|_| Failure::option(format!("{seconds} s cannot be waited for"))),
     }

@@ -29,6 +29,21 @@ pub fn default_socket_path() -> PathBuf {
     }
 }
 
+/// Who may connect, for a message: the group of the socket.
+fn group_of(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(gid) = std::fs::metadata(path).map(|metadata| metadata.gid()) else {
+        return "camring".to_owned();
+    };
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let name = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| gid.to_string())
+}
+
 /// A connection that has been greeted.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -50,7 +65,11 @@ impl Connection {
                 Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR => {
                     AttachError::NoDaemon { path, source }
                 }
-                Errno::ACCESS | Errno::PERM => AttachError::PermissionDenied { path, source },
+                Errno::ACCESS | Errno::PERM => AttachError::PermissionDenied {
+                    group: group_of(&path),
+                    path,
+                    source,
+                },
                 _ => AttachError::Connect { path, source },
             }
         };

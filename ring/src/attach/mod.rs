@@ -29,13 +29,16 @@ pub enum AttachError {
     },
     /// The socket's permissions forbid it.
     #[error(
-        "no permission to connect to {}: add this user to the group camring (usermod -aG camring \
+        "no permission to connect to {}: add this user to the group {group} (usermod -aG {group} \
          USER, then log in again)",
         path.display()
     )]
     PermissionDenied {
         /// The socket.
         path: PathBuf,
+        /// Name of the socket's group, its number if it has no name, or `camring` if the socket
+        /// cannot even be looked at.
+        group: String,
         /// The kernel's answer.
         source: io::Error,
     },
