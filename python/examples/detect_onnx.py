@@ -62,7 +62,7 @@ class Detector:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="an ONNX file")
     parser.add_argument("camera", help="its name; of one of its streams: name/stream")
     parser.add_argument("--view", help="attach to this view of it")

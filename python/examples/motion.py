@@ -27,16 +27,20 @@ WIDTH, HEIGHT = 640, 360
 
 def luma(frame: camring.Frame) -> npt.NDArray[Any]:
     """The brightness of a frame of any format, small."""
-    gray = cv2.cvtColor(frame.array, cv2.COLOR_BGR2GRAY) if frame.format in ("rgb24", "bgr24") else frame.y
-    if gray.dtype != np.uint8:
-        gray = (gray >> 2).astype(np.uint8)
+    gray: npt.NDArray[Any]
+    if frame.format in ("rgb24", "bgr24"):
+        gray = np.asarray(cv2.cvtColor(frame.array, cv2.COLOR_BGR2GRAY))
+    elif frame.format.endswith("p10"):
+        gray = (frame.y >> 2).astype(np.uint8)
+    else:
+        gray = frame.y
     if frame.width > WIDTH or frame.height > HEIGHT:
         scale = min(WIDTH / frame.width, HEIGHT / frame.height)
-        gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        gray = np.asarray(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     return gray
 
 
-def background() -> Any:
+def background() -> cv2.BackgroundSubtractorMOG2:
     """What the picture looks like without motion: learned anew after each cut."""
     return cv2.createBackgroundSubtractorMOG2(history=200, varThreshold=32, detectShadows=False)
 
@@ -45,7 +49,7 @@ def background() -> Any:
 class Watch:
     """What is remembered of one camera."""
 
-    background: Any = field(default_factory=background)
+    background: cv2.BackgroundSubtractorMOG2 = field(default_factory=background)
     shape: tuple[int, ...] = ()
     seen: int = 0
 
@@ -58,7 +62,7 @@ class Watch:
         mask = self.background.apply(picture)
         if self.seen < 3:
             return []
-        mask = cv2.dilate(cv2.medianBlur(mask, 3), None, iterations=2)
+        mask = cv2.dilate(cv2.medianBlur(mask, 3), np.ones((3, 3), np.uint8), iterations=2)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         height, width = picture.shape
         found = []
@@ -71,7 +75,7 @@ class Watch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cameras", nargs="*", help="names; default: all")
     parser.add_argument("--view", help="attach to this view of each")
     parser.add_argument("--socket", help="of the daemon; default: $CAMRING_SOCKET, or the system's")

@@ -49,18 +49,17 @@ def program(variable: str) -> str:
 class Lines:
     """A child process that is talked to line by line; dies with the test."""
 
-    def __init__(self, command: list[str], **options: Any) -> None:
+    def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            **options,
         )
 
     def read(self) -> str:
         assert self.process.stdout
-        line = self.process.stdout.readline()
+        line: str = self.process.stdout.readline()
         assert line, f"it ended with {self.process.wait()}"
         return line.rstrip("\n")
 
@@ -72,8 +71,9 @@ class Lines:
         assert answer.startswith("OK"), f"{line}: {answer}"
         return answer[2:].strip()
 
-    def end(self) -> None:
+    def end(self, last: str = "") -> None:
         assert self.process.stdin
+        self.process.stdin.write(last)
         self.process.stdin.close()
         self.process.wait(PATIENCE_S)
         assert self.process.stdout
@@ -201,7 +201,7 @@ class Site:
 
     def end(self) -> None:
         self.stop()
-        self.farm.end()
+        self.farm.end("quit\n")
         self.folder.cleanup()
 
 

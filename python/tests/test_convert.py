@@ -21,11 +21,10 @@ FORMATS = [*SUBSAMPLING, "i420p10", "i422p10", "i444p10"]
 Picture = npt.NDArray[np.uint8]
 
 
-def formula(
-    y: npt.NDArray[np.generic], u: Picture, v: Picture, step: tuple[int, int], full: bool, matrix: int
-) -> Picture:
+def formula(planes: tuple[Picture, Picture, Picture, tuple[int, int]], full: bool, matrix: int) -> Picture:
     """H.273 equations in floating point; chroma samples repeated."""
     kr, kb = KR_KB[matrix]
+    y, u, v, step = planes
     u, v = (np.repeat(np.repeat(c, step[1], 0), step[0], 1)[:HEIGHT, :WIDTH] for c in (u, v))
     luma = y.astype(float) / 255 if full else (y.astype(float) - 16) / 219
     cb, cr = ((c.astype(float) - 128) / (255 if full else 224) for c in (u, v))
@@ -62,7 +61,7 @@ def test_every_format_range_and_matrix(stand_in: StandIn, kind: str) -> None:
                     matrix=matrix,
                 )
                 frame = camera.next(60)
-                expected = formula(y, u, v, step, full, matrix)
+                expected = formula((y, u, v, step), full, matrix)
                 found = frame.to_rgb()
                 # The same value in 10 bits at full range is not four times the one in 8.
                 limit = 3 if kind.endswith("p10") and full else 2

@@ -30,10 +30,11 @@ def test_nobody_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("socket")
 def test_no_such_camera(stand_in: StandIn) -> None:
-    for attempt in (lambda: camring.attach("yrad"), lambda: camring.attach_many(["yard", "yrad"])):
-        with pytest.raises(camring.NoSuchCamera, match="yard") as error:
-            attempt()
-        assert isinstance(error.value, LookupError)
+    with pytest.raises(camring.NoSuchCamera, match="yard") as error:
+        camring.attach("yrad")
+    assert isinstance(error.value, LookupError)
+    with pytest.raises(camring.NoSuchCamera, match="yard"):
+        camring.attach_many(["yard", "yrad"])
     with pytest.raises(camring.NoSuchCamera, match="yard:detect"):
         camring.attach("yard", view="detect")
     stand_in.camera("yard:detect")

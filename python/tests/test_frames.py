@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import pickle
 from datetime import UTC, datetime
 from fractions import Fraction
-from pathlib import Path
 
 import camring
 import cv2
@@ -214,9 +214,9 @@ def test_buffers_are_what_the_protocol_says(stand_in: StandIn) -> None:
         assert (view.shape, view.strides, view.contiguous) == ((16, 32), (64, 1), False)
         assert view.tobytes() == picture.tobytes()
         with pytest.raises(BufferError, match="padded"):
-            Path("/dev/null").open("wb").write(frame)
+            b"".join([frame])
         with pytest.raises((BufferError, TypeError)):
-            Path("/dev/zero").open("rb").readinto(frame)
+            io.BytesIO(b"x").readinto(frame)
         stand_in.frame(format="i420")
         with pytest.raises(BufferError, match="several planes"):
             memoryview(camera.next(60))

@@ -163,12 +163,11 @@ def test_threads_share_a_camera(stand_in: StandIn) -> None:
             with contextlib.suppress(camring.ClosedError):
                 while True:
                     frame = camera.next(in_order=True)
-                    with contextlib.suppress(camring.ReleasedError):
-                        # Another thread may have asked for the next one in between.
-                        with frame:
-                            values = set(memoryview(frame).tobytes())
-                            if values != {frame.sequence % 251}:
-                                wrong.append(f"{frame.sequence}: {values}")
+                    # Another thread may have asked for the next one in between.
+                    with contextlib.suppress(camring.ReleasedError), frame:
+                        values = set(memoryview(frame).tobytes())
+                        if values != {frame.sequence % 251}:
+                            wrong.append(f"{frame.sequence}: {values}")
                     seen.append(frame.sequence)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
