@@ -10,6 +10,7 @@
 
 pub mod backoff;
 mod catch_up;
+mod damage;
 mod demand;
 mod network;
 mod pipeline;
