@@ -116,8 +116,8 @@ pub fn scan(codec: Codec, unit: &[u8]) -> UnitInfo {
                 key: picture,
                 picture,
                 disposable: true,
-                recovery_point: None,
                 parameters,
+                ..UnitInfo::default()
             }
         }
         _ => UnitInfo {
