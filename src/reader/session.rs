@@ -15,9 +15,10 @@ mod watch;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch as flag;
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 use url::Host;
@@ -33,6 +34,10 @@ pub use crate::health::State;
 
 /// Period of heartbeats and watchdog checks.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// A camera that sends more than this thread can take never lets it wait, and timers and the
+/// control channel only get their turn when it does: so it does so by itself, this often.
+const TURN: Duration = Duration::from_millis(50);
 
 /// The state in which a camera waits after `error`.
 fn state_after(error: &SourceError) -> State {
@@ -307,7 +312,12 @@ where
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stalled = false;
+    let mut turn = Instant::now();
     loop {
+        if turn.elapsed() >= TURN {
+            yield_now().await;
+            turn = Instant::now();
+        }
         // The tick comes before the source: a flood must not silence the heartbeat.
         let event = tokio::select! {
             biased;

@@ -22,8 +22,6 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Bytes with a pause after each so many of them.
     Drip(Vec<u8>, usize, Duration),
-    /// The same bytes again and again, while the client listens.
-    Endless(Vec<u8>, Duration),
 }
 
 impl Answer {
@@ -176,6 +174,7 @@ pub struct Camera {
     well: AtomicBool,
     off: AtomicBool,
     ended: AtomicBool,
+    deaf: AtomicBool,
     ids: AtomicU64,
     log: Mutex<Log>,
 }
@@ -190,6 +189,7 @@ impl Camera {
             well: AtomicBool::new(false),
             off: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             ids: AtomicU64::new(1000),
             log: Mutex::default(),
         });
@@ -230,6 +230,11 @@ impl Camera {
         self.switch(false);
         // Wakes the accepting thread.
         let _ = TcpStream::connect(self.address);
+    }
+
+    /// Reads no more from connections that there are now, so that their windows fill.
+    pub fn go_deaf(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
     }
 
     pub fn has_ended(&self) -> bool {
@@ -324,6 +329,13 @@ impl Serving {
         let mut buffer = [0u8; 4096];
         let mut number = 0;
         loop {
+            while self.playing.load(Ordering::SeqCst)
+                && self.camera.deaf.load(Ordering::SeqCst)
+                && !self.camera.behaves()
+                && !self.camera.has_ended()
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let n = self.stream.read(&mut buffer)?;
             if n == 0 {
                 return Ok(());
@@ -371,10 +383,6 @@ impl Serving {
                 }
                 Ok(())
             }
-            Answer::Endless(bytes, pause) => loop {
-                self.write(&with_cseq(bytes.clone(), &cseq))?;
-                self.nap(pause)?;
-            },
         }
     }
 

@@ -41,12 +41,11 @@ pub fn faults() -> Vec<Fault> {
         Fault::fails(
             "wrong-cseq",
             "backoff",
-            &["no answer within", "DESCRIBE"],
+            &["Expected response", "CSeq", "DESCRIBE"],
             Script::on("DESCRIBE", || {
                 Answer::Bytes(b"RTSP/1.0 200 OK\r\nCSeq: 4711\r\nContent-Length: 0\r\n\r\n".to_vec())
             }),
-        )
-        .tries(3),
+        ),
         Fault::fails(
             "redirect-elsewhere",
             "failed",

@@ -27,8 +27,7 @@ pub fn faults() -> Vec<Fault> {
                 }
                 Ok(())
             }),
-        )
-        .counted("/glitches"),
+        ),
         Fault::passes(
             "camera-asks",
             Script::play(|p| {

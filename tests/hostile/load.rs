@@ -42,12 +42,14 @@ pub fn faults() -> Vec<Fault> {
         Fault::fails(
             "zero-window",
             "backoff",
-            &["no picture for"],
+            &["stopped answering", "keepalive"],
             Script::play(|p| {
                 p.pictures(10)?;
                 p.broken();
+                p.camera.go_deaf();
                 p.silence()
-            }),
+            })
+            .session_timeout(2),
         )
         .tries(2),
     ]

@@ -88,7 +88,7 @@ pub fn faults() -> Vec<Fault> {
         Fault::fails(
             "fragment-headless",
             "backoff",
-            &["protocol error"],
+            &["unusable packets", "FU-A"],
             Script::play(|p| {
                 p.pictures(10)?;
                 loop {
@@ -131,12 +131,7 @@ pub fn faults() -> Vec<Fault> {
             }),
         )
         .tries(2),
-        Fault::fails(
-            "parameter-sets-invalid",
-            "failed",
-            &["session description"],
-            sdp_with(&[0x67, 0xff], &[0x68]),
-        ),
+        Fault::passes("parameter-sets-invalid", sdp_with(&[0x67, 0xff], &[0x68])),
         Fault::passes(
             "parameter-sets-late",
             Script::play(|p| {

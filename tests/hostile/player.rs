@@ -101,14 +101,6 @@ impl Player {
         }
     }
 
-    /// Until the session ends, or the camera is to behave.
-    pub fn silence_while_faulty(&mut self) -> io::Result<()> {
-        while self.faulty() {
-            self.wait(Duration::from_millis(50))?;
-        }
-        Ok(())
-    }
-
     /// The client cannot end this session in order any more.
     pub fn broken(&self) {
         let mut log = self.camera.log();
