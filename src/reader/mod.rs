@@ -11,6 +11,7 @@
 pub mod activity;
 pub mod backoff;
 mod catch_up;
+mod damage;
 mod demand;
 mod network;
 mod pipeline;

@@ -34,7 +34,7 @@ pub struct QueuedUnit {
     pub arrival_ns: u64,
     /// Time does not go on smoothly from the unit before (reconnect, clock jump, skipped units).
     pub discontinuity: bool,
-    /// RTP packets were lost between the unit before and this one.
+    /// RTP packets were lost, or units skipped, between the unit before and this one.
     pub loss_before: bool,
     /// Units before it that are in the packet ring only, and are to be decoded first.
     pub held: Option<Held>,
@@ -166,6 +166,7 @@ impl UnitQueue {
         let mut unit = unit;
         if self.waiting_for_key {
             unit.discontinuity = true;
+            unit.loss_before = true;
             self.waiting_for_key = false;
         }
         self.bytes.fetch_add(len, Ordering::Relaxed);
@@ -292,6 +293,7 @@ impl Backlog {
             && let Some(key) = self.units.front_mut()
         {
             key.discontinuity = true;
+            key.loss_before = true;
         }
         dropped
     }

@@ -15,9 +15,10 @@ mod watch;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch as flag;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use url::Host;
@@ -32,6 +33,10 @@ use watch::{Progress, Verdict, Watch};
 
 pub use super::ticks::TICK;
 pub use crate::health::State;
+
+/// A camera that sends more than this thread can take never lets it wait, and timers and the
+/// control channel only get their turn when it does: so it does so by itself, this often.
+const TURN: Duration = Duration::from_millis(50);
 
 /// The state in which a camera waits after `error`.
 fn state_after(error: &SourceError) -> State {
@@ -303,7 +308,12 @@ where
     let mut watch = Watch::new(config.timeouts, monotonic_ns());
     let mut ticks = ticks();
     let mut stalled = false;
+    let mut turn = Instant::now();
     loop {
+        if turn.elapsed() >= TURN {
+            yield_now().await;
+            turn = Instant::now();
+        }
         // The tick comes before the source: a flood must not silence the heartbeat.
         let event = tokio::select! {
             biased;
