@@ -449,7 +449,8 @@ impl Rings {
         self.drop_unseen();
     }
 
-    fn hang_up_on(&self, ring_id: u64) {
+    /// Ends the connections of those who look at a ring.
+    pub fn hang_up_on(&self, ring_id: u64) {
         for attachment in self.attachments.values() {
             if attachment.ring_id == ring_id {
                 attachment.hang_up.notify_one();

@@ -16,7 +16,11 @@ use crate::control::RingKind;
 impl Supervisor {
     /// Makes sure that a view has a ring.
     pub(super) fn see_to_view_ring(&self, camera: &Camera, index: u32) -> Result<(), Refused> {
-        let there = camera.rings.borrow().current(RingKind::View(index)).is_some();
+        let there = camera
+            .rings
+            .borrow()
+            .current(RingKind::View(index))
+            .is_some();
         if there {
             return Ok(());
         }
@@ -24,7 +28,7 @@ impl Supervisor {
             let names = camera.stream.views.get(index as usize);
             let name = names.map_or("?", |view| view.name.as_str());
             let text = format!("view {name:?} of camera {:?}: {refusal}", camera.stream.id);
-            tracing::warn!("{text}");
+            tracing::debug!("{text}");
             (RefusalCode::MemoryBudget, text)
         })
     }
@@ -32,9 +36,17 @@ impl Supervisor {
     /// No writer can resume the ring of a view: another one takes its place. Only replaces: the
     /// first is made when somebody attaches, whatever a reader says.
     pub(super) fn replace_view_ring(&self, camera: &Camera, index: u32) {
-        let there = camera.rings.borrow().current(RingKind::View(index)).is_some();
-        if there && let Err(refusal) = self.make_view_ring(camera, index) {
-            tracing::warn!(camera = %camera.stream.id, view = index, "{refusal}");
+        let kind = RingKind::View(index);
+        let old = camera.rings.borrow().current(kind).map(|ring| ring.id);
+        let Some(old) = old else {
+            return;
+        };
+        match self.make_view_ring(camera, index) {
+            // They cannot be told through it.
+            Ok(()) => camera.rings.borrow().hang_up_on(old),
+            Err(refusal) => {
+                tracing::warn!(camera = %camera.stream.id, view = index, "{refusal}");
+            }
         }
     }
 
