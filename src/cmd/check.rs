@@ -113,6 +113,19 @@ struct PlannedStream {
     memory_at_1080p_bytes: u64,
     memory_limit_bytes: u64,
     largest_picture: Option<&'static str>,
+    views: Vec<PlannedView>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedView {
+    /// As detectors attach to it: `front-door:detect`.
+    name: String,
+    width: u32,
+    height: u32,
+    format: &'static str,
+    fps: Option<f32>,
+    fit: &'static str,
+    memory_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -295,6 +308,11 @@ impl Plan {
         out.push_str("\n\n");
         out.push_str(&table(&self.rows()));
         out.push('\n');
+        let views = self.view_rows();
+        if views.len() > 1 {
+            out.push_str(&table(&views));
+            out.push('\n');
+        }
 
         let memory = &self.memory;
         let _ = write!(
@@ -386,6 +404,25 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Views have their ring only once somebody has looked at them.
+    fn view_rows(&self) -> Vec<Vec<String>> {
+        let head = ["VIEW", "SIZE", "FORMAT", "FPS", "FIT", "RING"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for view in self.streams.iter().flat_map(|stream| &stream.views) {
+            rows.push(vec![
+                view.name.clone(),
+                format!("{}x{}", view.width, view.height),
+                view.format.to_owned(),
+                view.fps.map_or_else(|| "all".into(), |fps| fps.to_string()),
+                view.fit.to_owned(),
+                show_size(view.memory_bytes),
+            ]);
+        }
+        rows
+    }
+}
+
 impl PlannedStream {
     fn new(stream: &Stream, cores: Vec<u32>) -> Self {
         Self {
@@ -414,9 +451,27 @@ impl PlannedStream {
             ring_pins: stream.ring.pins,
             ring_slots: memory::slots(&stream.ring, memory::USUAL_DECODER_SLOTS),
             packet_bytes: stream.ring.packets,
-            memory_at_1080p_bytes: memory::rings(&stream.ring, 1920, 1080),
+            memory_at_1080p_bytes: memory::rings(&stream.ring, 1920, 1080)
+                .saturating_add(memory::views(&stream.ring, &stream.views)),
             memory_limit_bytes: stream.memory_per_camera,
-            largest_picture: memory::largest_picture(&stream.ring, stream.memory_per_camera),
+            largest_picture: memory::largest_picture(
+                &stream.ring,
+                &stream.views,
+                stream.memory_per_camera,
+            ),
+            views: stream
+                .views
+                .iter()
+                .map(|view| PlannedView {
+                    name: format!("{}:{}", stream.id, view.name),
+                    width: view.width,
+                    height: view.height,
+                    format: view.format.name(),
+                    fps: view.fps,
+                    fit: view.fit.name(),
+                    memory_bytes: view.ring_bytes(&stream.ring),
+                })
+                .collect(),
         }
     }
 

@@ -15,6 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::view::View;
+
 /// Everything that one daemon does: site-wide settings, and one [`Stream`] for each reader process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -100,6 +102,8 @@ pub struct Stream {
     pub retry: Retry,
     /// What the rings of this stream may take, in bytes.
     pub memory_per_camera: u64,
+    /// Other shapes of its frames, at most [`View::MAX_VIEWS`].
+    pub views: Vec<View>,
 }
 
 impl Stream {
@@ -131,6 +135,7 @@ impl fmt::Debug for Stream {
             .field("ring", &self.ring)
             .field("retry", &self.retry)
             .field("memory_per_camera", &self.memory_per_camera)
+            .field("views", &self.views)
             .finish()
     }
 }
@@ -154,6 +159,7 @@ impl PartialEq for Stream {
             ring,
             retry,
             memory_per_camera,
+            views,
         } = self;
         let secret = |s: &Option<SecretString>| s.as_ref().map(|s| s.expose_secret().to_owned());
         *camera == other.camera
@@ -171,6 +177,7 @@ impl PartialEq for Stream {
             && *ring == other.ring
             && *retry == other.retry
             && *memory_per_camera == other.memory_per_camera
+            && *views == other.views
     }
 }
 
@@ -447,6 +454,7 @@ pub mod with_secret {
         ring: Ring,
         retry: Retry,
         memory_per_camera: u64,
+        views: Vec<View>,
     }
 
     /// Writes the stream, password included.
@@ -467,6 +475,7 @@ pub mod with_secret {
             ring,
             retry,
             memory_per_camera,
+            views,
         } = stream.clone();
         Wire {
             camera,
@@ -484,6 +493,7 @@ pub mod with_secret {
             ring,
             retry,
             memory_per_camera,
+            views,
         }
         .serialize(serializer)
     }
@@ -506,6 +516,7 @@ pub mod with_secret {
             ring,
             retry,
             memory_per_camera,
+            views,
         } = Wire::deserialize(deserializer)?;
         Ok(Stream {
             camera,
@@ -523,6 +534,7 @@ pub mod with_secret {
             ring,
             retry,
             memory_per_camera,
+            views,
         })
     }
 }
@@ -548,6 +560,7 @@ mod tests {
             ring: Ring::default(),
             retry: Retry::default(),
             memory_per_camera: 1 << 29,
+            views: Vec::new(),
         }
     }
 

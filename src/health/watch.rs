@@ -10,7 +10,8 @@ use rustix::shm;
 use shared_memory::{Shmem, ShmemConf};
 
 use super::page::{self, PAGE_BYTES, PAGE_WORDS};
-use super::{ClockSource, Figures, HealthError, Histogram, State};
+use super::{ClockSource, Figures, HealthError, Histogram, State, ViewFigures};
+use crate::config::View;
 use crate::sys::process;
 
 const PREFIX: &str = "camring-";
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub since_unix_ms: u64,
     /// Where capture times come from.
     pub clock: Option<ClockSource>,
+    /// Of the views, by their place in the configuration.
+    pub views: [ViewFigures; View::MAX_VIEWS],
 }
 
 /// The supervisor's end of one reader's health page.
@@ -107,6 +110,7 @@ impl Watch {
             reason,
             since_unix_ms,
             clock: page::parse_clock(&figures),
+            views: page::parse_views(&words),
         })
     }
 

@@ -170,6 +170,19 @@ impl Listener<'_> {
                         next_sequence,
                     });
                 }
+                ToReader::ViewRing {
+                    view,
+                    next_sequence,
+                    ..
+                } => {
+                    let memory: SealedMemory = memory(fds)?;
+                    self.tell(ToDecoder::ViewRing {
+                        view,
+                        memory,
+                        present: Vec::new(),
+                        next_sequence,
+                    });
+                }
                 ToReader::FrameRingRefused {
                     needed,
                     available,
@@ -190,7 +203,9 @@ impl Listener<'_> {
                 } => {
                     let pages = subscriber_pages(id, ring, notify, fds)?;
                     match ring {
-                        RingKind::Frames => self.tell(ToDecoder::AddSubscriber { ring_id, pages }),
+                        RingKind::Frames | RingKind::View(_) => {
+                            self.tell(ToDecoder::AddSubscriber { ring_id, pages });
+                        }
                         RingKind::Packets => self.add_packet_subscriber(id, pages).await?,
                     }
                 }

@@ -178,6 +178,20 @@ impl Pipeline {
                     decoder.set_slots(self.publisher.slots());
                 }
             }
+            ToDecoder::ViewRing {
+                view,
+                memory,
+                present,
+                next_sequence,
+            } => {
+                let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
+                self.publisher
+                    .adopt_view_ring(view, memory, present, next_sequence);
+                for id in ids {
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
+                }
+            }
             ToDecoder::Wanted {
                 from,
                 to,

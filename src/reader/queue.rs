@@ -91,6 +91,13 @@ pub enum ToDecoder {
         /// As in [`crate::control::ToReader::FrameRing`].
         next_sequence: u64,
     },
+    /// The same for a view, by its place in the configuration.
+    ViewRing {
+        view: u32,
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
+        next_sequence: u64,
+    },
     RingRefused {
         needed: u64,
         available: u64,

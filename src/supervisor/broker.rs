@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::camera::Camera;
 use super::rings::{Admitted, Refused, Wish};
-use super::{Supervisor, policy};
+use super::{Supervisor, policy, views};
 use crate::control::RingKind;
 use crate::sys;
 
@@ -324,7 +324,16 @@ impl Connection {
         pollable: bool,
         name: &str,
     ) -> Result<(), Refused> {
+        // `:` is in no camera's name.
+        let (name, view) = match name.split_once(':') {
+            Some((name, view)) => (name, Some(view)),
+            None => (name, None),
+        };
         let camera = self.camera(name)?;
+        let kind = match view {
+            Some(view) => views::find(&camera, view, kind)?,
+            None => kind,
+        };
         if !camera.stream.enabled {
             let text = format!("camera {name:?} is disabled in the configuration");
             return Err((RefusalCode::Disabled, text));
@@ -333,6 +342,9 @@ impl Connection {
             let text =
                 format!("this connection has {MAX_ATTACHMENTS} attachments, the most allowed");
             return Err((RefusalCode::TooManyAttachments, text));
+        }
+        if let RingKind::View(index) = kind {
+            self.supervisor.see_to_view_ring(&camera, index)?;
         }
         let id = self.supervisor.next_attachment();
         let wish = Wish {

@@ -419,6 +419,11 @@ impl<'a> Reader<'a> {
                 decoder_refs,
                 first_sequence,
             } => self.need_frame_ring(slot_bytes, decoder_refs, first_sequence),
+            ToSupervisor::NeedViewRing { view } => {
+                if !self.asks_too_much() {
+                    self.supervisor.replace_view_ring(self.camera, view);
+                }
+            }
             ToSupervisor::NeedPacketRing => {
                 if let Err(refusal) = self.supervisor.make_packet_ring(self.camera) {
                     return Err(Some(format!("no other packet ring: {refusal}")));
@@ -445,13 +450,18 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn need_frame_ring(&mut self, slot_bytes: u64, decoder_refs: u32, first_sequence: u64) {
+    /// Whether it has asked for more rings than any honest reader does.
+    fn asks_too_much(&mut self) -> bool {
         let (since, count) = &mut self.rings_asked;
         if since.elapsed() > RING_PERIOD {
             (*since, *count) = (Instant::now(), 0);
         }
         *count += 1;
-        let made = if *count > RINGS_PER_PERIOD {
+        *count > RINGS_PER_PERIOD
+    }
+
+    fn need_frame_ring(&mut self, slot_bytes: u64, decoder_refs: u32, first_sequence: u64) {
+        let made = if self.asks_too_much() {
             Err(super::budget::Refusal {
                 needed: slot_bytes,
                 available: 0,

@@ -30,6 +30,7 @@ mod rings;
 pub mod spawner;
 pub mod status;
 mod template;
+mod views;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -387,7 +388,10 @@ impl Supervisor {
             slots: budget::slots(ring, decoder_refs),
             slot_bytes,
             ring_id: self.next_ring(),
-            first_sequence: camera.rings.borrow().first_sequence(first_sequence),
+            first_sequence: camera
+                .rings
+                .borrow()
+                .first_sequence(RingKind::Frames, first_sequence),
         };
         let needed = spec
             .file_size()

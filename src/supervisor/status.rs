@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::camera::Camera;
+use super::camera::{Camera, ViewReport};
+use super::rings::Rings;
+use crate::config::View;
+use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, Decoding, State};
 use crate::sys::clock;
 
@@ -117,6 +120,51 @@ pub struct CameraStatus {
     pub subscribers: usize,
     /// Where capture times come from: `sender-report` or `arrival`.
     pub clock: Option<ClockSource>,
+    /// One for each `[[camera.view]]`, in the order of the configuration.
+    #[serde(default)]
+    pub views: Vec<ViewStatus>,
+}
+
+/// Another shape of a stream's frames. Counts are sums since the daemon started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewStatus {
+    /// Its own name: `detect`, attached to as `front-door:detect`.
+    pub name: String,
+    /// Of its pictures, in pixels.
+    pub width: u32,
+    /// Of its pictures, in pixels.
+    pub height: u32,
+    /// `i420`, `nv12`, `gray`, `rgb24`, `bgr24`.
+    pub format: String,
+    /// `stretch`, `letterbox`.
+    pub fit: String,
+    /// The most frames per second; null: all.
+    pub max_fps: Option<f32>,
+    /// Frames published per second, over the last 10 s.
+    pub fps_published: f64,
+    /// Frames published in its ring.
+    pub frames_published: u64,
+    /// Pictures that should have been published in it and were not.
+    pub frames_dropped: ViewFramesDropped,
+    /// Pictures converted. With nobody attached, this stands still.
+    pub conversions: u64,
+    /// What one conversion took, on average.
+    pub conversion_ms: Option<f64>,
+    /// Subscriptions to it.
+    pub subscribers: usize,
+    /// Size of its ring. 0: nobody has ever looked.
+    pub ring_bytes: u64,
+}
+
+/// Frames of a view by the reason why they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewFramesDropped {
+    /// All slots were held by subscribers.
+    pub no_slot: u64,
+    /// The kernel had no memory for a slot not used before.
+    pub no_memory: u64,
+    /// The scaler refused the picture.
+    pub failed: u64,
 }
 
 /// Frames by the reason why they are missing.
@@ -232,6 +280,36 @@ fn camera(camera: &Camera) -> CameraStatus {
         ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
         subscribers: rings.subscribers(),
         clock: report.clock,
+        views: (0..)
+            .zip(&camera.stream.views)
+            .zip(&report.views)
+            .map(|((index, view), report)| view_status(&rings, index, view, report))
+            .collect(),
+    }
+}
+
+fn view_status(rings: &Rings, index: u32, view: &View, report: &ViewReport) -> ViewStatus {
+    let kind = RingKind::View(index);
+    let figures = &report.figures;
+    let mean_ns = figures.convert_ns.checked_div(figures.converted);
+    ViewStatus {
+        name: view.name.clone(),
+        width: view.width,
+        height: view.height,
+        format: view.format.name().to_owned(),
+        fit: view.fit.name().to_owned(),
+        max_fps: view.fps,
+        fps_published: round(report.rate),
+        frames_published: figures.published,
+        frames_dropped: ViewFramesDropped {
+            no_slot: figures.dropped_no_slot,
+            no_memory: figures.dropped_no_memory,
+            failed: figures.failed,
+        },
+        conversions: figures.converted,
+        conversion_ms: mean_ns.map(|ns| round(ns as f64 / 1e6)),
+        subscribers: rings.subscribers_of(kind),
+        ring_bytes: rings.current(kind).map_or(0, |ring| ring.memory.len()),
     }
 }
 

@@ -87,6 +87,7 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
                 match ring {
                     RingKind::Frames => of_frames.push(pages),
                     RingKind::Packets => of_packets.push(pages),
+                    RingKind::View(_) => return Err("there is no view".into()),
                 }
             }
             ToReader::Go => break,
@@ -217,6 +218,7 @@ impl Reader<'_> {
                             writer.add_subscriber(pages)?;
                         }
                         (RingKind::Frames, _) => {}
+                        (RingKind::View(_), _) => return Err("there is no view".into()),
                     }
                     self.control
                         .send(&ToSupervisor::SubscriberAdded { id }, &[])?;
@@ -374,7 +376,7 @@ fn pages(
         Ok(SealedMemory::from_fd(fds.next().ok_or("no descriptor")?)?)
     };
     let pins = match ring {
-        RingKind::Frames => Some(sealed()?),
+        RingKind::Frames | RingKind::View(_) => Some(sealed()?),
         RingKind::Packets => None,
     };
     let bell = sealed()?;

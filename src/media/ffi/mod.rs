@@ -21,7 +21,7 @@ mod picture;
 mod pixel;
 pub(super) mod rgb;
 mod ring;
-mod scale;
+pub(super) mod scale;
 
 use std::ffi::{CStr, c_int};
 
