@@ -69,11 +69,6 @@ impl Camera {
         self.with("lossy".into())
     }
 
-    /// Begins so many pictures after the key frame.
-    pub fn starting_at(self, pictures: u32) -> Self {
-        self.with(format!("start={pictures}"))
-    }
-
     fn argument(&self) -> String {
         let fps = self.fps.map(|fps| format!("@{fps}")).unwrap_or_default();
         let options: String = self

@@ -36,7 +36,7 @@ use super::{Codec, MediaError};
 
 /// Loads and initialises what the first decoder of a process otherwise would: static tables, CPU
 /// detection, and the pages of code that a first picture touches. Meant for the process from which
-/// readers are forked; starts no thread, opens no file, draws no random number. Also routes
+/// readers are forked, which then share what it leaves open; starts no thread, opens no file, draws no random number. Also routes
 /// FFmpeg's messages to `tracing`.
 pub fn warm_up() {
     log::install();
@@ -48,6 +48,9 @@ pub fn warm_up() {
 }
 
 fn warm_decoder(codec: Codec) -> Result<(), MediaError> {
+    if codec != Codec::Mjpeg {
+        return Decoder::keep_ready(codec);
+    }
     let mut decoder = Decoder::open(DecoderOptions {
         codec,
         threads: 1,
@@ -55,9 +58,6 @@ fn warm_decoder(codec: Codec) -> Result<(), MediaError> {
         slots: None,
         max_pixels: 1 << 20,
     })?;
-    if codec != Codec::Mjpeg {
-        return Ok(());
-    }
     // An encoded picture of our own goes through swscale, the MJPEG encoder and the decoder.
     let gray = [128u8; 64 * 64];
     let image = super::jpeg::Image {
