@@ -64,7 +64,7 @@ class Environment:
             print("making a venv for the peers that are Python packages …", flush=True)
             shutil.rmtree(self._venv, ignore_errors=True)
             try:
-                run([DEBIAN_PYTHON, "-m", "venv", str(self._venv)])
+                run([DEBIAN_PYTHON, "-m", "venv", str(self._venv)], PIP_TIMEOUT_S)
             except Missing as why:
                 shutil.rmtree(self._venv, ignore_errors=True)
                 raise Missing(f"no venv (apt-get install python3-venv): {why}") from None

@@ -21,10 +21,11 @@ from framecode import Plane
 from witness import Witness, die_with_parent, end_on_sigterm
 
 SLOTS = 10
-# Passes on every picture once: without it, ffmpeg repeats and drops pictures to hold a constant rate.
+# One thread, since each further one, as decoder or encoder, holds a picture back; and every picture passed on
+# once, where ffmpeg would repeat and drop some to hold a constant rate.
 COMMAND = (
-    "setpriv --pdeathsig KILL ffmpeg -hide_banner -loglevel error -nostdin -rtsp_transport tcp -i URL "
-    "-an -fps_mode passthrough -f rawvideo -pix_fmt yuv420p pipe:1"
+    "setpriv --pdeathsig KILL ffmpeg -hide_banner -loglevel error -threads 1 -nostdin -rtsp_transport tcp "
+    "-i URL -an -fps_mode passthrough -threads 1 -f rawvideo -pix_fmt yuv420p pipe:1"
 )
 
 

@@ -70,7 +70,7 @@ class Panel:
         if self.low > 0:
             return [10.0**n for n in range(round(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)]
         step = 10 ** math.floor(math.log10(self.high))
-        step = next(step * part for part in (0.1, 0.2, 0.5, 1) if self.high / (step * part) <= 4)
+        step = next(step * part for part in (0.5, 1, 2, 5) if self.high / (step * part) <= 4)
         return [step * n for n in range(int(self.high / step) + 1)]
 
 
