@@ -278,6 +278,14 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = ProbeTransport::Tcp)]
     pub transport: ProbeTransport,
 
+    /// Which RTSP client asks
+    #[arg(long, value_enum, default_value_t = ProbeClient::Auto)]
+    pub client: ProbeClient,
+
+    /// With rtsps://, do not check the camera's certificate
+    #[arg(long)]
+    pub no_tls_verify: bool,
+
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -290,6 +298,21 @@ pub enum ProbeTransport {
     Tcp,
     /// Ports of its own
     Udp,
+    /// A multicast group that the camera names
+    Multicast,
+    /// Inside of HTTP
+    Http,
+}
+
+/// Which RTSP client `camring probe` uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeClient {
+    /// As a reader would choose
+    Auto,
+    /// The retina crate
+    Retina,
+    /// libavformat
+    Ffmpeg,
 }
 
 /// Which frames to look at.

@@ -60,7 +60,7 @@ fn the_shipped_file_says_what_the_code_does_without_it() {
     assert_eq!(shipped.retry, Retry::default());
     let stream = &shipped.streams[0];
     assert_eq!(stream.transport, Transport::Tcp);
-    assert_eq!(stream.client, Client::Retina);
+    assert_eq!(stream.client, Client::Auto);
     assert_eq!(stream.cpu, Cpu::Auto);
     assert_eq!(stream.memory_per_camera, Limits::DEFAULT_MEMORY_PER_CAMERA);
 }

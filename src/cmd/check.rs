@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
+use crate::reader::client::Choice;
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -98,6 +99,9 @@ struct PlannedStream {
     has_password: bool,
     transport: &'static str,
     client: &'static str,
+    /// The one it begins with: `retina` or `ffmpeg`.
+    client_used: &'static str,
+    client_reason: &'static str,
     /// `auto`, `any` or `fixed`.
     cpu: &'static str,
     /// Empty: any, or not enabled.
@@ -392,7 +396,10 @@ impl Plan {
             rows.push(vec![
                 stream.name.clone(),
                 url,
-                stream.transport.to_owned(),
+                match stream.client_used {
+                    "retina" => stream.transport.to_owned(),
+                    other => format!("{} ({other})", stream.transport),
+                },
                 core,
                 decode,
                 show_size(stream.memory_at_1080p_bytes),
@@ -425,6 +432,7 @@ impl Plan {
 
 impl PlannedStream {
     fn new(stream: &Stream, cores: Vec<u32>) -> Self {
+        let planned = Choice::plan(stream.client, stream.url.scheme(), stream.transport.into());
         Self {
             name: stream.id.clone(),
             camera: stream.camera.clone(),
@@ -436,6 +444,8 @@ impl PlannedStream {
             has_password: stream.password.is_some(),
             transport: stream.transport.name(),
             client: stream.client.name(),
+            client_used: planned.client(),
+            client_reason: planned.reason(),
             cpu: match stream.cpu {
                 Cpu::Auto => "auto",
                 Cpu::Any => "any",

@@ -199,8 +199,11 @@ fn view(view: &Value) -> String {
     )
 }
 
-/// Why a camera is not streaming.
+/// Why a camera is not streaming; or, if it is, why it is not read by the usual client.
 fn reason(camera: &Value) -> Option<String> {
+    if camera["state"] == "streaming" && camera["client"] == "ffmpeg" {
+        return Some(format!("by ffmpeg: {}", text(&camera["client_reason"])));
+    }
     let reason = camera["reason"]
         .as_str()
         .filter(|reason| !reason.is_empty())?;
@@ -262,6 +265,7 @@ mod tests {
                  "height": 720, "fps_published": 15.02, "last_frame_age_ms": 31, "latency_p50_ms": 3.21,
                  "latency_p99_ms": 8.04, "cpu_percent": 7.5, "memory_bytes": 12 << 20, "subscribers": 1,
                  "frames_dropped": {"overload": 1, "no_slot": 2}, "rtp_packets_lost": 0,
+                 "client": "ffmpeg", "client_reason": "auto: multicast",
                  "views": [
                     {"name": "detect", "width": 640, "height": 360, "format": "rgb24",
                      "fps_published": 4.98, "subscribers": 2, "ring_bytes": 14 << 20,
@@ -276,6 +280,7 @@ mod tests {
 demo: 1 of 2 streaming, up 1m05s, 50.0M promised to rings
 CAMERA      STATE      CODEC  SIZE       FPS   AGE    LATENCY   CPU  MEMORY  SUBS  DROPPED  LOST
 front-door  streaming  h264   1280x720  15.0  31ms  3.2/8.0ms  7.5%   12.0M     1        3     0
+  └ by ffmpeg: auto: multicast
   :detect 640x360 rgb24, 5.0 fps, subs 2, ring 14.0M, dropped 3
   :idle 64x48 gray, idle, subs 0, ring 0B
 yard        backoff    -      -            -     -          -     -       -     -        0     -

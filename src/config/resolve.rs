@@ -47,6 +47,7 @@ struct Base {
     memory_at: Option<Range<usize>>,
     transport: Transport,
     client: Client,
+    tls_verify: bool,
     cpu: Cpu,
     enabled: bool,
     username: Option<(String, Range<usize>)>,
@@ -81,7 +82,8 @@ impl<'a> Resolver<'a> {
             memory: limits.memory_per_camera,
             memory_at: place(&raw.limits.memory_per_camera),
             transport: Transport::Tcp,
-            client: Client::Retina,
+            client: Client::Auto,
+            tls_verify: true,
             cpu: Cpu::Auto,
             enabled: true,
             username: None,
@@ -289,8 +291,10 @@ impl<'a> Resolver<'a> {
         shown: Option<&str>,
     ) -> Option<Stream> {
         let views = self.views(raw, shown);
-        let (url, username, password) = self.url(url, &base, shown)?;
+        let written = url;
+        let (url, username, password) = self.url(written, &base, shown)?;
         self.memory(&base, &views, raw, shown);
+        self.reachable(&base, raw, &url, written.span(), shown);
         let camera = camera?;
         let (id, alias) = match &stream {
             Some(stream) => (format!("{camera}/{stream}"), first.then(|| camera.clone())),
@@ -306,6 +310,7 @@ impl<'a> Resolver<'a> {
             password,
             transport: base.transport,
             client: base.client,
+            tls_verify: base.tls_verify,
             cpu: base.cpu,
             enabled: base.enabled,
             decode: base.decode,

@@ -90,6 +90,8 @@ pub struct Stream {
     pub transport: Transport,
     /// Which RTSP implementation reads it.
     pub client: Client,
+    /// With `rtsps://`: the camera must prove who it is.
+    pub tls_verify: bool,
     /// Where the reader runs.
     pub cpu: Cpu,
     /// False: listed, but no process is started.
@@ -129,6 +131,7 @@ impl fmt::Debug for Stream {
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("transport", &self.transport)
             .field("client", &self.client)
+            .field("tls_verify", &self.tls_verify)
             .field("cpu", &self.cpu)
             .field("enabled", &self.enabled)
             .field("decode", &self.decode)
@@ -153,6 +156,7 @@ impl PartialEq for Stream {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
@@ -171,6 +175,7 @@ impl PartialEq for Stream {
             && secret(password) == secret(&other.password)
             && *transport == other.transport
             && *client == other.client
+            && *tls_verify == other.tls_verify
             && *cpu == other.cpu
             && *enabled == other.enabled
             && *decode == other.decode
@@ -189,6 +194,10 @@ pub enum Transport {
     Tcp,
     /// Packets of their own: lower delay on a bad network, at the price of losses.
     Udp,
+    /// To a multicast group that the camera names.
+    Multicast,
+    /// Inside of HTTP, for networks that let nothing else through.
+    Http,
 }
 
 impl Transport {
@@ -197,6 +206,8 @@ impl Transport {
         match self {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
+            Transport::Multicast => "multicast",
+            Transport::Http => "http",
         }
     }
 }
@@ -205,15 +216,21 @@ impl Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Client {
+    /// `retina` where it can, libavformat for the rest.
+    Auto,
     /// The `retina` crate.
     Retina,
+    /// libavformat.
+    Ffmpeg,
 }
 
 impl Client {
     /// As written in the configuration.
     pub fn name(self) -> &'static str {
         match self {
+            Client::Auto => "auto",
             Client::Retina => "retina",
+            Client::Ffmpeg => "ffmpeg",
         }
     }
 }
@@ -449,6 +466,7 @@ pub mod with_secret {
         password: Option<String>,
         transport: Transport,
         client: Client,
+        tls_verify: bool,
         cpu: Cpu,
         enabled: bool,
         decode: Decode,
@@ -470,6 +488,7 @@ pub mod with_secret {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
@@ -488,6 +507,7 @@ pub mod with_secret {
             password: password.map(|password| password.expose_secret().to_owned()),
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
@@ -511,6 +531,7 @@ pub mod with_secret {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
@@ -529,6 +550,7 @@ pub mod with_secret {
             password: password.map(SecretString::from),
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
@@ -554,7 +576,8 @@ mod tests {
             username: Some("admin".into()),
             password: Some("canary-1".to_owned().into()),
             transport: Transport::Tcp,
-            client: Client::Retina,
+            client: Client::Auto,
+            tls_verify: false,
             cpu: Cpu::Cores(vec![0, 1]),
             enabled: true,
             decode: Decode::default(),

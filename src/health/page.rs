@@ -140,6 +140,8 @@ counters! {
         activity,
         /// Since when it is so, in milliseconds of Unix time.
         activity_since_unix_ms,
+        /// A `reader::client::Choice` as a number; 0: none yet.
+        client,
     }
 }
 

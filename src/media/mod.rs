@@ -7,6 +7,7 @@
 //! - [`parameters`] reads H.264, H.265 and JPEG headers without FFmpeg.
 //! - [`jpeg`] encodes one picture.
 //! - [`ViewConverter`] scales pictures into another shape, picture after picture.
+//! - [`Demuxer`] is libavformat's RTSP client, for `reader::ffmpeg_source`.
 //!
 //! Promises: no input makes anything here panic, write outside the memory it was given, or allocate
 //! without bound. A picture that [`Picture::in_place`] hands out is not drawn into again.
@@ -27,8 +28,9 @@ mod view;
 pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
-    Decoder, DecoderOptions, Picture, PictureSlots, PublishError, Published, RingSlots, Skip,
-    SlotBuffer, warm_up,
+    Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt,
+    Notes, Picture, PictureSlots, PublishError, Published, RingSlots, Skip, SlotBuffer, Step,
+    Track, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};

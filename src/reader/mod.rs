@@ -11,8 +11,10 @@
 pub mod activity;
 pub mod backoff;
 mod catch_up;
+pub mod client;
 mod damage;
 mod demand;
+pub mod ffmpeg_source;
 mod network;
 mod pipeline;
 mod publish;

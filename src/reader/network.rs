@@ -16,14 +16,14 @@ use camring_ring::{Appended, Codec, PacketWriter, SealedMemory, UnitDescriptor, 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{Retry, Stream, Transport};
+use crate::config::{Retry, Stream};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
 use crate::health::{ClockSource, Health, State};
 use crate::media::parameters;
 use crate::reader::backoff::{BackoffPolicy, WaitRange};
+use crate::reader::client::AnyConnector;
 use crate::reader::demand::Gate;
 use crate::reader::queue::{QueuedUnit, ToDecoder};
-use crate::reader::retina_source::RetinaConnector;
 use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop};
 use crate::reader::source::{
     self, AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts, VideoCodec,
@@ -70,7 +70,10 @@ impl Network {
             report,
             answers: Mutex::new(answers),
         };
-        let connector = RetinaConnector::new();
+        let told = Arc::clone(&health);
+        let connector = AnyConnector::new(camera.client, move |choice| {
+            told.client.store(choice as u64, Relaxed);
+        });
         let mut sink = Sink {
             timeline: left_off.map_or_else(
                 || Timeline::new(PTS_RATE),
@@ -462,10 +465,8 @@ fn source_config(camera: &Stream) -> SourceConfig {
     let mut config = SourceConfig::new(&camera.id, camera.url.clone());
     config.username.clone_from(&camera.username);
     config.password.clone_from(&camera.password);
-    config.transport = match camera.transport {
-        Transport::Tcp => source::Transport::Tcp,
-        Transport::Udp => source::Transport::Udp,
-    };
+    config.transport = camera.transport.into();
+    config.tls_verify = camera.tls_verify;
     config.timeouts = Timeouts {
         connect: retry.connect_timeout,
         describe: retry.connect_timeout,

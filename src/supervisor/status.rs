@@ -10,6 +10,7 @@ use super::rings::Rings;
 use crate::config::View;
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, Decoding, State};
+use crate::reader::client::Choice;
 use crate::sys::clock;
 
 /// The whole answer.
@@ -66,6 +67,10 @@ pub struct CameraStatus {
     pub pid: Option<i32>,
     /// Cores that the reader is pinned to; empty: any.
     pub cpus: Vec<u32>,
+    /// The RTSP client that reads it: `retina` or `ffmpeg`; null until the first try.
+    pub client: Option<String>,
+    /// Why that one, in words.
+    pub client_reason: Option<String>,
     /// `h264`, `h265`, `mjpeg`, …
     pub codec: Option<String>,
     /// Of the pictures, in pixels.
@@ -229,6 +234,7 @@ fn camera(camera: &Camera) -> CameraStatus {
     let report = camera.report();
     let figures = report.figures;
     let known = |value: u64| Some(value).filter(|value| *value != 0);
+    let client = Choice::from_word(figures.client);
     let codec = u32::try_from(figures.codec).ok();
     let codec = codec.and_then(camring_ring::Codec::from_u32);
     CameraStatus {
@@ -238,6 +244,8 @@ fn camera(camera: &Camera) -> CameraStatus {
         since: rfc3339(report.since_unix_ms),
         pid: life.pid.map(|pid| pid.as_raw_pid()),
         cpus: life.cpus.clone(),
+        client: client.map(|choice| choice.client().to_owned()),
+        client_reason: client.map(|choice| choice.reason().to_owned()),
         codec: codec.map(|codec| codec.name().to_owned()),
         width: known(figures.width),
         height: known(figures.height),

@@ -58,6 +58,7 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -102,6 +103,7 @@ class Settings:
     auth: str = "digest"
     unshared: bool = False
     lossy: bool = False
+    tls: bool = False
     start: int = 0
 
 
@@ -117,7 +119,7 @@ def parse_camera(text: str) -> list[Settings]:
     values: dict[str, Any] = {"fps": Fraction(fps) if fps else None}
     for option in options:
         key, equals, value = option.partition("=")
-        if key not in known or (not equals) != (key in ("unshared", "lossy")):
+        if key not in known or (not equals) != (key in ("unshared", "lossy", "tls")):
             raise argparse.ArgumentTypeError(f"{text!r}: unknown or incomplete option {option!r}")
         values[key] = int(value) if key == "start" else value or True
     if values.get("auth", "digest") not in ("digest", "basic"):
@@ -329,6 +331,14 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         return Gst.PadProbeReturn.DROP
 
 
+def self_signed_certificate() -> Gio.TlsCertificate:
+    """What most cameras have: nobody vouches for it."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=camera", "-keyout", "-", "-out", "-"]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Gio.TlsCertificate.new_from_pem(made.stdout, -1)
+
+
 class Camera:
     """One camera: its own RTSP server on its own port."""
 
@@ -359,15 +369,20 @@ class Camera:
 
     @property
     def url(self) -> str:
-        return f"rtsp://{self.farm.host}:{self.port}/{self.settings.name}"
+        scheme = "rtsps" if self.settings.tls else "rtsp"
+        return f"{scheme}://{self.farm.host}:{self.port}/{self.settings.name}"
 
     def _protect(self) -> None:
-        if not self.settings.user:
+        if not (self.settings.user or self.settings.tls):
             return
         auth = GstRtspServer.RTSPAuth()
+        if self.settings.tls:
+            auth.set_tls_certificate(self_signed_certificate())
         token = GstRtspServer.RTSPToken.new()
         token.set_string("media.factory.role", "viewer")
-        if self.settings.auth == "digest":
+        if not self.settings.user:
+            auth.set_default_token(token)
+        elif self.settings.auth == "digest":
             auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
             auth.add_digest(self.settings.user, self.settings.password, token)
         else:
@@ -378,7 +393,7 @@ class Camera:
 
     def _mount(self) -> None:
         factory = Factory(self)
-        if self.settings.user:
+        if self.settings.user or self.settings.tls:
             role = Gst.Structure.new_empty("viewer")
             role.set_value("media.factory.access", True)
             role.set_value("media.factory.construct", True)
@@ -386,6 +401,13 @@ class Camera:
         self.server.get_mount_points().add_factory(f"/{self.settings.name}", factory)
 
     def _listen(self) -> None:
+        if self.settings.tls:
+            # TLS begins where the server itself accepts; such a camera cannot be told to hang.
+            self._listener.close()
+            self.server.set_address(self.farm.host)
+            self.server.set_service(str(self.port))
+            self._watch = self.server.attach(None)
+            return
         self._listener.listen(256)
         self._watch = GLib.io_add_watch(self._listener.fileno(), GLib.IO_IN, self._on_connection)
 

@@ -69,6 +69,11 @@ impl Camera {
         self.with("lossy".into())
     }
 
+    /// RTSP over TLS, with a certificate that nobody vouches for.
+    pub fn tls(self) -> Self {
+        self.with("tls".into())
+    }
+
     fn argument(&self) -> String {
         let fps = self.fps.map(|fps| format!("@{fps}")).unwrap_or_default();
         let options: String = self

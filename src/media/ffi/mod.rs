@@ -14,6 +14,7 @@
 
 mod buffers;
 mod decoder;
+mod demuxer;
 mod frame;
 pub(super) mod jpeg;
 mod log;
@@ -22,6 +23,9 @@ mod pixel;
 pub(super) mod rgb;
 mod ring;
 pub(super) mod scale;
+// Elsewhere libavformat's messages cannot be read (see `log`), and the demuxer does not open.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod tap;
 
 use std::ffi::{CStr, c_int};
 
@@ -29,8 +33,10 @@ use ffmpeg_next::ffi as av;
 
 pub use buffers::{PictureSlots, SlotBuffer};
 pub use decoder::{Decoder, DecoderOptions, Skip};
+pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt, Track};
 pub use picture::Picture;
 pub use ring::{PublishError, Published, RingSlots};
+pub use tap::{Notes, Step};
 
 use super::{Codec, MediaError};
 
