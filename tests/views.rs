@@ -291,10 +291,7 @@ fn pictures_come_at_the_rate_asked_for_by_their_own_times() {
         // The first may be a picture from before; from the second on there is a grid.
         for pair in taken.windows(2) {
             let step = pair[1].pts - pair[0].pts;
-            assert!(
-                step >= interval * 3 / 4 - 1,
-                "{name}: {step} after {pair:?}"
-            );
+            assert!(step >= interval - 3_600, "{name}: {step} after {pair:?}");
             // The first one of the camera that was due, unless this test was too slow to see all.
             let due = all.iter().find(|pts| **pts >= pair[0].pts + interval);
             if whole && let Some(due) = due {
@@ -303,7 +300,7 @@ fn pictures_come_at_the_rate_asked_for_by_their_own_times() {
         }
         // Without drift: over all of them, one interval for each.
         assert!(
-            last - first >= 24 * interval - interval / 4,
+            last - first >= 24 * interval - 1_800,
             "{name}: {first} to {last}"
         );
     }
