@@ -206,15 +206,12 @@ fn every_format_and_fit_shows_the_pictures_of_the_camera() {
             other => reference(i420, size, filter, other),
         };
         let (mean, most) = difference(&seen, &expected);
-        println!("{name}: differs by {mean:.2} on average, {most} at most");
-        // Rounding, and chroma that is put together in another order.
+        // The same scaler: the same samples. RGB is put together in two steps there.
+        let (least, greatest) = if rgb { (1.5, 16) } else { (0.0, 0) };
         assert!(
-            mean < 2.0,
+            mean <= least && most <= greatest,
             "{name}: differs by {mean:.2} on average, {most} at most"
         );
-        if filter == "null" && !rgb {
-            assert_eq!(most, 0, "{name}: only copied");
-        }
     }
 }
 
@@ -463,8 +460,8 @@ fn a_view_alone_is_reason_enough_to_decode() {
     assert_eq!(status["frames_decoded"], 0, "{status}");
     let mut frames = attach(&daemon, "door:detect");
     // The newest key frame, before the attach was answered.
-    let first = frames.latest().expect("a ring").expect("a picture at once");
-    let first = first.sequence();
+    let newest = frames.latest().expect("a ring");
+    let first = newest.expect("a picture at once").sequence();
     // All that follow, in order, as far as this test keeps up.
     for _ in 0..10 {
         let frame = next(&mut frames);
