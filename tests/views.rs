@@ -206,15 +206,12 @@ fn every_format_and_fit_shows_the_pictures_of_the_camera() {
             other => reference(i420, size, filter, other),
         };
         let (mean, most) = difference(&seen, &expected);
-        println!("{name}: differs by {mean:.2} on average, {most} at most");
-        // Rounding, and chroma that is put together in another order.
+        // The same scaler: the same samples. RGB is put together in two steps there.
+        let (least, greatest) = if rgb { (1.5, 16) } else { (0.0, 0) };
         assert!(
-            mean < 2.0,
+            mean <= least && most <= greatest,
             "{name}: differs by {mean:.2} on average, {most} at most"
         );
-        if filter == "null" && !rgb {
-            assert_eq!(most, 0, "{name}: only copied");
-        }
     }
 }
 
@@ -291,10 +288,7 @@ fn pictures_come_at_the_rate_asked_for_by_their_own_times() {
         // The first may be a picture from before; from the second on there is a grid.
         for pair in taken.windows(2) {
             let step = pair[1].pts - pair[0].pts;
-            assert!(
-                step >= interval * 3 / 4 - 1,
-                "{name}: {step} after {pair:?}"
-            );
+            assert!(step >= interval - 3_600, "{name}: {step} after {pair:?}");
             // The first one of the camera that was due, unless this test was too slow to see all.
             let due = all.iter().find(|pts| **pts >= pair[0].pts + interval);
             if whole && let Some(due) = due {
@@ -303,7 +297,7 @@ fn pictures_come_at_the_rate_asked_for_by_their_own_times() {
         }
         // Without drift: over all of them, one interval for each.
         assert!(
-            last - first >= 24 * interval - interval / 4,
+            last - first >= 24 * interval - 1_800,
             "{name}: {first} to {last}"
         );
     }
@@ -466,8 +460,8 @@ fn a_view_alone_is_reason_enough_to_decode() {
     assert_eq!(status["frames_decoded"], 0, "{status}");
     let mut frames = attach(&daemon, "door:detect");
     // The newest key frame, before the attach was answered.
-    let first = frames.latest().expect("a ring").expect("a picture at once");
-    let first = first.sequence();
+    let newest = frames.latest().expect("a ring");
+    let first = newest.expect("a picture at once").sequence();
     // All that follow, in order, as far as this test keeps up.
     for _ in 0..10 {
         let frame = next(&mut frames);

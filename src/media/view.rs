@@ -169,8 +169,8 @@ fn letterbox(source: (u32, u32), aspect: (u32, u32), view: (u32, u32)) -> Part<u
         (even(height * shape.0, shape.1, view.0), view.1)
     };
     Part {
-        x: (view.0 - width) / 2 & !1,
-        y: (view.1 - height) / 2 & !1,
+        x: ((view.0 - width) / 2) & !1,
+        y: ((view.1 - height) / 2) & !1,
         width,
         height,
     }

@@ -3,14 +3,13 @@
 //! Promises: the rate holds over any length of time, whatever the camera's own is; nothing is left out
 //! that comes at the rate asked for, with the jitter that cameras have.
 
-/// How early a picture may be, as part of the interval.
-const EARLY: f64 = 0.25;
-
 /// Lets at most a given number of frames per second of media time pass, evenly.
 #[derive(Debug)]
 pub struct RateLimiter {
     interval: f64,
     next: Option<f64>,
+    /// Of the picture before.
+    last: Option<f64>,
 }
 
 impl RateLimiter {
@@ -23,15 +22,17 @@ impl RateLimiter {
         Self {
             interval: 90_000.0 / max_fps,
             next: None,
+            last: None,
         }
     }
 
     /// Whether the picture with this PTS (ticks of 90 kHz) is one of them.
     pub fn admits(&mut self, pts: i64) -> bool {
         let pts = pts as f64;
-        // Cameras do not send evenly: a picture that is a little early is the one that was due, or
-        // 25 fps limited to 25 would lose every other picture. The grid does not move with it.
-        let due = pts + self.interval * EARLY;
+        // The picture nearest to the grid is the one that was due: cameras do not send evenly, and
+        // 25 fps limited to 25 would lose every other picture otherwise. The grid does not move.
+        let apart = self.last.replace(pts).map_or(0.0, |last| pts - last);
+        let due = pts + apart.clamp(0.0, self.interval) / 2.0;
         match self.next {
             Some(next) if due < next && next - pts <= self.interval => false,
             // On pace: keep the grid. Far from it (a gap, a jump): a new grid from here.
