@@ -543,6 +543,7 @@ fn assert_pace(fault: &Fault, tries: &[Instant]) {
 
 fn assert_torn_down(name: &str, camera: &Camera) {
     let log = camera.log();
+    assert_eq!(log.refused, 0, "{name}: came back without TEARDOWN");
     let open: Vec<_> = log
         .sessions
         .iter()
