@@ -197,3 +197,15 @@ pub fn table(verdicts: &[Verdict]) -> String {
     }
     text
 }
+
+/// The criterion itself: noise does not grow, a leak of a tenth under the same noise does.
+pub fn check_criterion() {
+    let at: Vec<f64> = (0..300).map(|n| f64::from(n) * 2.0).collect();
+    let noise = |n: usize| ((n * 7919) % 101) as f64 / 101.0 * 4.0;
+    let flat: Vec<f64> = (0..300).map(|n| 100.0 + noise(n)).collect();
+    let leak: Vec<f64> = (0..300).map(|n| flat[n] + n as f64 / 30.0).collect();
+    let steps: Vec<f64> = (0..300).map(|n| flat[n] + (n / 50) as f64 * 2.0).collect();
+    let grows = |values: &[f64]| verdict("x", &blocks(&at), values).grows;
+    assert!(!grows(&flat), "noise taken for growth");
+    assert!(grows(&leak) && grows(&steps), "growth not seen");
+}
