@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket as sockets
 import subprocess
 import sys
 import tempfile
@@ -186,7 +187,8 @@ class Site:
     def answers(self) -> bool:
         assert self.daemon
         assert self.daemon.poll() is None, (self.path / "log").read_text()
-        return Path(self.socket).exists()
+        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET) as client:
+            return client.connect_ex(self.socket) == 0
 
     def stop(self) -> None:
         assert self.daemon
