@@ -72,9 +72,8 @@ class Lines:
         assert answer.startswith("OK"), f"{line}: {answer}"
         return answer[2:].strip()
 
-    def end(self, last: str = "") -> None:
+    def end(self) -> None:
         assert self.process.stdin
-        self.process.stdin.write(last)
         self.process.stdin.close()
         self.process.wait(PATIENCE_S)
         assert self.process.stdout
@@ -144,7 +143,7 @@ class Site:
         program("CAMRING_BIN")
         self.folder = tempfile.TemporaryDirectory(prefix="camring-python-")
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
-        self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), *arguments])
+        self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), "--exit-on-eof", *arguments])
         text = f'[site]\nname = "test"\nruntime_dir = "{self.runtime}"\ndata_dir = "{self.path}/data"\n'
         text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n'
         for folder in (self.runtime, self.path / "data"):
@@ -203,7 +202,7 @@ class Site:
 
     def end(self) -> None:
         self.stop()
-        self.farm.end("quit\n")
+        self.farm.end()
         self.folder.cleanup()
 
 
