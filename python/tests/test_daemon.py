@@ -122,9 +122,9 @@ def test_a_restarted_daemon(small_site: Site) -> None:
         with pytest.raises(camring.Disconnected):
             while True:
                 strict.next(PATIENCE_S)
-        with pytest.raises(camring.Timeout):
+        with pytest.raises(camring.Timeout, match="the daemon is gone"):
             while True:
-                camera.next(0.3)
+                camera.next(1)
         site.start()
         frame = camera.next(PATIENCE_S)
         assert frame.change == "reconnected"
