@@ -569,6 +569,7 @@ fn packets(settings: &Settings, lines: &mut Vec<Line>) {
         codec: Codec::H264,
         flags: UnitFlags::KEY,
         pts: 0,
+        dts: 0,
         time_base_den: 90_000,
         capture_time_ns: 0,
         arrival_ns: 0,

@@ -86,6 +86,83 @@ fn udp_and_logins_work() {
 }
 
 #[test]
+fn pictures_sent_out_of_order_come_in_order_and_on_time() {
+    let cameras = ["h264-b", "h265-b"];
+    let farm = Farm::start(&cameras.map(|clip| Camera::new(clip, clip)));
+    let daemon = Daemon::start(&site(&farm, &cameras.map(|clip| (clip, ""))));
+    for camera in cameras {
+        let mut viewer = Viewer::attach(&daemon, &farm, camera);
+        // The decoder learns how much is reordered, and then knows it.
+        viewer.watch(30);
+        let mut before = viewer.next();
+        for _ in 0..60 {
+            let frame = viewer.next();
+            assert_eq!(frame.pts - before.pts, 3_600, "{frame:?} after {before:?}");
+            if !frame.flags.contains(FrameFlags::DISCONTINUITY) {
+                let step = frame.capture_time_ns - before.capture_time_ns;
+                assert!((step - 40_000_000).abs() <= 1, "{frame:?} after {before:?}");
+            }
+            before = frame;
+        }
+        // A recorder gets both times, in the order of decoding.
+        let client = Client::connect(&daemon.socket()).unwrap();
+        let mut packets = client
+            .attach_packets(camera, &AttachOptions::default())
+            .unwrap();
+        let mut times = Vec::new();
+        let mut bytes = Vec::new();
+        wait_until("two groups of pictures", PATIENCE, || {
+            while let Some(unit) = packets
+                .next_timeout(&mut bytes, Duration::from_millis(200))
+                .unwrap()
+            {
+                times.push((unit.pts, unit.dts));
+            }
+            times.len() >= 60
+        });
+        assert!(times.iter().all(|(pts, dts)| dts <= pts), "{times:?}");
+        assert!(
+            times.windows(2).all(|pair| pair[0].1 < pair[1].1),
+            "{times:?}"
+        );
+        assert!(
+            times.windows(2).any(|pair| pair[0].0 > pair[1].0),
+            "{times:?}"
+        );
+        let mut shown: Vec<i64> = times.iter().map(|(pts, _)| *pts).collect();
+        shown.sort_unstable();
+        // At both ends some of the neighbours are not among them.
+        let inner = &shown[4..shown.len() - 4];
+        assert!(
+            inner.windows(2).all(|pair| pair[1] - pair[0] == 3_600),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
+fn media_time_goes_on_after_the_reader_died() {
+    let farm = Farm::start(&[Camera::new("clock", "h264-180p")]);
+    let daemon = Daemon::start(&site(&farm, &[("clock", "")]));
+    let mut viewer = Viewer::attach(&daemon, &farm, "clock").allowing_gaps();
+    viewer.watch(30);
+    let before = viewer.next();
+    support::process::kill(
+        daemon.reader_pid("clock"),
+        nix::sys::signal::Signal::SIGKILL,
+    );
+    let after = viewer.watch_until_restarted();
+    let passed = after.pts - before.pts;
+    let arrived = (after.arrival_ns - before.arrival_ns) / 11_111;
+    // As much later as it arrived later, give or take what the network makes of it.
+    assert!(
+        passed > 0 && passed.abs_diff(arrived as i64) < 90_000,
+        "{passed} and {arrived} ticks: {after:?} after {before:?}"
+    );
+    assert!(after.flags.contains(FrameFlags::DISCONTINUITY), "{after:?}");
+}
+
+#[test]
 fn frames_carry_the_cameras_clock() {
     let farm = Farm::start(&[Camera::new("clock", "h264-180p")]);
     let daemon = Daemon::start(&site(&farm, &[("clock", "")]));

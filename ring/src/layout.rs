@@ -197,8 +197,9 @@ pub struct UnitEntry {
     pub offset: u64,
     /// Bytes.
     pub len: u32,
-    /// [`crate::Codec`].
-    pub codec: u32,
+    /// [`crate::Codec`] in the low 8 bits; above them how much later than decoded the unit is shown,
+    /// `pts − dts`, at most 2²⁴ − 1.
+    pub codec_and_delay: u32,
     /// Presentation time in units of 1/`time_base_den` s.
     pub pts: i64,
     /// UTC, ns since the Unix epoch.
@@ -308,7 +309,7 @@ offsets!(PacketRingHeader, size 384, align 128, {
     oldest: 256, next: 264, newest_key: 272,
 });
 offsets!(UnitEntry, size 64, align 64, {
-    sequence: 0, offset: 8, len: 16, codec: 20, pts: 24, capture_time_ns: 32, arrival_ns: 40,
+    sequence: 0, offset: 8, len: 16, codec_and_delay: 20, pts: 24, capture_time_ns: 32, arrival_ns: 40,
     width: 48, height: 50, generation: 52, time_base_den: 56, flags: 60,
 });
 offsets!(PinPageHeader, size 64, align 64, { magic: 0, version: 8, pins: 12 });

@@ -687,6 +687,7 @@ fn access_units_are_followed_across_rings() {
         codec: Codec::H265,
         flags,
         pts: 1,
+        dts: 1,
         time_base_den: 90_000,
         capture_time_ns: 0,
         arrival_ns: 0,

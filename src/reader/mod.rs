@@ -256,6 +256,7 @@ fn prepare(
         }
     };
 
+    let left_off = timeline::left_off(&history);
     let (report, reports) = tokio::sync::mpsc::unbounded_channel();
     let report = ReportSender(report);
     for id in attached {
@@ -304,6 +305,7 @@ fn prepare(
     let network = Network {
         camera,
         packets,
+        left_off,
         gate: Gate::new(units, health.clone(), wanted),
         health,
         report,

@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Retry, Stream, Transport};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
 use crate::health::{ClockSource, Health, State};
+use crate::media::parameters;
 use crate::reader::backoff::{BackoffPolicy, WaitRange};
 use crate::reader::demand::Gate;
 use crate::reader::queue::{QueuedUnit, ToDecoder};
@@ -29,7 +30,7 @@ use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop}
 use crate::reader::source::{
     self, AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts, VideoCodec,
 };
-use crate::reader::timeline::{Arrival, PTS_RATE, Timeline};
+use crate::reader::timeline::{Arrival, LeftOff, PTS_RATE, Timeline};
 use crate::reader::{ReaderError, ReportSender, memory, subscriber_pages};
 use crate::sys::clock;
 
@@ -41,6 +42,8 @@ pub struct Network {
     pub camera: Stream,
     pub health: Arc<Health>,
     pub packets: PacketWriter,
+    /// Where this reader's predecessor left off.
+    pub left_off: Option<LeftOff>,
     pub gate: Gate,
     pub report: ReportSender,
     pub reports: UnboundedReceiver<ToSupervisor>,
@@ -54,6 +57,7 @@ impl Network {
             camera,
             health,
             packets,
+            left_off,
             gate,
             report,
             reports,
@@ -72,7 +76,11 @@ impl Network {
         };
         let connector = RetinaConnector::new();
         let mut sink = Sink {
-            timeline: Timeline::new(PTS_RATE),
+            timeline: left_off.map_or_else(
+                || Timeline::new(PTS_RATE),
+                |left_off| Timeline::resume(PTS_RATE, left_off),
+            ),
+            reorder: Some(0),
             clock_rate: PTS_RATE,
             packets: Rc::clone(&packets),
             gate: Rc::clone(&gate),
@@ -266,6 +274,8 @@ impl Resolve for AskSupervisor {
 /// Where the session loop puts what it receives.
 struct Sink {
     timeline: Timeline,
+    /// By how many pictures the stream reorders; `None`: it does not say, and has not shown it.
+    reorder: Option<u32>,
     clock_rate: u32,
     packets: Rc<RefCell<PacketWriter>>,
     gate: Rc<RefCell<Gate>>,
@@ -291,10 +301,31 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// Tells the timeline whether the stream has B pictures.
+    fn watch_order(&mut self, unit: &AccessUnit) {
+        if unit.parameters_changed {
+            let info = parameters::scan(ring_codec(unit.codec), &unit.data);
+            let Some(parameters) = info.parameters else {
+                return;
+            };
+            if self.reorder != parameters.reorder {
+                self.reorder = parameters.reorder;
+                self.timeline.set_reorder(self.reorder.unwrap_or(0));
+            }
+        } else if self.reorder.is_none() && parameters::has_b_slice(&unit.data) {
+            tracing::debug!("the stream has B pictures, and does not say how it orders them");
+            self.reorder = Some(1);
+            self.timeline.set_reorder(1);
+        }
+    }
+}
+
 impl UnitSink for Sink {
     fn session_started(&mut self, info: &StreamInfo) {
         self.clock_rate = info.clock_rate;
         self.timeline.restart(info.clock_rate);
+        self.reorder = Some(0);
         self.health
             .codec
             .store(u64::from(ring_codec(info.codec) as u32), Relaxed);
@@ -303,6 +334,7 @@ impl UnitSink for Sink {
     }
 
     fn unit(&mut self, unit: AccessUnit) {
+        self.watch_order(&unit);
         let health = &self.health;
         health.last_unit_ns.store(unit.arrival_ns, Relaxed);
         let arrival = Arrival {
@@ -339,6 +371,7 @@ impl UnitSink for Sink {
             codec,
             flags,
             pts: stamp.pts,
+            dts: stamp.dts,
             time_base_den: PTS_RATE,
             capture_time_ns: stamp.capture_time_ns,
             arrival_ns: unit.arrival_ns,

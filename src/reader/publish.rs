@@ -18,7 +18,7 @@ use crate::control::ToSupervisor;
 use crate::health::Health;
 use crate::media::{Picture, PictureSlots, PublishError, Published, RingSlots};
 use crate::reader::ReportSender;
-use crate::reader::timeline::PTS_RATE;
+use crate::reader::timeline::{PTS_RATE, ticks_to_ns};
 use crate::supervisor::budget::MAX_DECODER_REFS;
 use crate::sys::clock;
 
@@ -43,6 +43,20 @@ pub struct UnitMeta {
     pub late: bool,
 }
 
+impl UnitMeta {
+    /// With a PTS after `newest`. Pictures come in output order, which is the decoder's to say; a
+    /// camera whose stamps contradict it gets them a tick apart, on the same line of capture times.
+    fn after(self, newest: i64) -> Self {
+        let pts = self.pts.max(newest.saturating_add(1));
+        let moved = pts.saturating_sub(self.pts);
+        Self {
+            pts,
+            capture_time_ns: self.capture_time_ns.saturating_add(ticks_to_ns(moved)),
+            ..self
+        }
+    }
+}
+
 /// Owns the frame ring of one reader. Lives on the decode thread.
 pub struct Publisher {
     ring: Option<RingSlots>,
@@ -54,6 +68,8 @@ pub struct Publisher {
     pins: u32,
     wanted_slot_bytes: usize,
     next_sequence: u64,
+    /// PTS of the newest picture seen, 90 kHz.
+    newest_pts: i64,
     /// A discontinuity whose own frame was dropped shows on the next one.
     discontinuity: bool,
     limiter: Option<RateLimiter>,
@@ -86,6 +102,7 @@ impl Publisher {
             pins,
             wanted_slot_bytes: 0,
             next_sequence: 1,
+            newest_pts: i64::MIN,
             discontinuity: false,
             limiter: max_fps.map(|fps| RateLimiter::new(f64::from(fps))),
             health,
@@ -207,6 +224,8 @@ impl Publisher {
 
     /// Publishes a picture, or keeps it while its ring is on its way, or counts it as dropped.
     pub fn publish(&mut self, picture: Picture, meta: &UnitMeta) {
+        let meta = &meta.after(self.newest_pts);
+        self.newest_pts = meta.pts;
         self.discontinuity |= meta.discontinuity;
         if let Some(limiter) = &mut self.limiter
             && !limiter.admits(meta.pts)
@@ -388,6 +407,29 @@ mod tests {
         assert_eq!(admitted(25, 5.0, 250), 50);
         assert_eq!(admitted(30, 20.0, 300), 200);
         assert_eq!(admitted(25, 0.5, 250), 5);
+    }
+
+    #[test]
+    fn presentation_times_rise_on_the_same_line_of_capture_times() {
+        let meta = UnitMeta {
+            access_unit: 7,
+            pts: 1_000,
+            capture_time_ns: 50,
+            capture_time_from_sender_report: false,
+            arrival_ns: 0,
+            discontinuity: false,
+            corrupt: false,
+            late: false,
+        };
+        let times = |newest| {
+            let meta = meta.after(newest);
+            (meta.pts, meta.capture_time_ns)
+        };
+        assert_eq!(times(i64::MIN), (1_000, 50));
+        assert_eq!(times(999), (1_000, 50));
+        assert_eq!(times(1_000), (1_001, 50 + 11_111));
+        assert_eq!(times(1_899), (1_900, 50 + 10_000_000));
+        assert_eq!(times(i64::MAX).0, i64::MAX);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! every frame carries.
 //!
 //! Promises, for any input whatever:
-//! - PTS (90 kHz) rises strictly from unit to unit;
+//! - DTS (90 kHz) rises strictly from unit to unit and is never later than the unit's PTS; without
+//!   B pictures the two are the same;
 //! - between two stamps flagged `discontinuity`, UTC is one affine function of PTS: capture time =
 //!   constant + PTS / 90 kHz, to the nanosecond. So a marker posted with a frame's capture time
 //!   falls on exactly that frame, by arithmetic on PTS alone;
@@ -21,8 +22,17 @@
 //! both clocks of a camera run on one crystal, and the error that is left stays under
 //! [`SENDER_REPORT_STEP`].
 //!
-//! Stamps of B pictures (earlier than their predecessor in decoding order) count as out of line:
-//! PTS here follows decoding order, as cameras use it. It must never read a clock itself.
+//! **B pictures** come after pictures that are shown later, so their stamps step back. That is taken
+//! for what it is only where the stream says, or shows, that it reorders
+//! ([`Timeline::set_reorder`]): elsewhere a step back is a fault of the camera's clock.
+//!
+//! It must never read a clock itself.
+
+mod decode_order;
+
+use camring_ring::PacketReader;
+
+use decode_order::DecodeOrder;
 
 /// Ticks per second of the PTS given out.
 pub const PTS_RATE: u32 = 90_000;
@@ -38,6 +48,9 @@ const SMALL_BACK: i64 = PTS_RATE as i64;
 const SMALL_CONFIRM: u32 = 4;
 /// The same for a large step: one that could not be anything else.
 const LARGE_CONFIRM: u32 = 1;
+/// Units back in decoding order among which the one shown last is (H.264 and H.265 reorder by at
+/// most 16).
+const MAX_REORDER: u64 = 16;
 /// Units in a row without a usable stamp after which the arrival clock takes over.
 const GIVE_UP_STAMPS: u32 = 16;
 /// Units in a row with steps like the arrival clock's after which stamps are trusted again.
@@ -84,8 +97,10 @@ pub struct Arrival {
 /// The times of one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Presentation time, 90 kHz, strictly rising.
+    /// Presentation time, 90 kHz. Rises strictly in output order, so far as the camera's stamps do.
     pub pts: i64,
+    /// Decoding time, 90 kHz, strictly rising, at most `pts`.
+    pub dts: i64,
     /// When the picture was taken, UTC ns since the Unix epoch.
     pub capture_time_ns: i64,
     /// The capture time comes from the camera's clock rather than from arrival.
@@ -117,6 +132,32 @@ impl Unwrapper {
     }
 }
 
+/// Where a timeline left off, for one that goes on with it in another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOff {
+    /// The latest PTS given out, 90 kHz.
+    pub pts: i64,
+    /// When its unit arrived, `CLOCK_MONOTONIC` ns.
+    pub monotonic_ns: u64,
+}
+
+/// The place that the units of a packet ring have come to: the latest PTS among the newest of them,
+/// since output order may differ. `None`: there is none that a timeline could have given out.
+pub fn left_off(units: &PacketReader) -> Option<LeftOff> {
+    let available = units.available();
+    let newest = available
+        .start
+        .max(available.end.saturating_sub(MAX_REORDER))..available.end;
+    let mut bytes = Vec::new();
+    newest
+        .filter_map(|sequence| units.read(sequence, &mut bytes).ok().flatten())
+        .map(|unit| LeftOff {
+            pts: unit.pts,
+            monotonic_ns: unit.arrival_ns,
+        })
+        .max_by_key(|left_off| left_off.pts)
+}
+
 /// UTC = offset + PTS.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Map {
@@ -139,7 +180,7 @@ impl Map {
 }
 
 /// 90 kHz ticks to ns, rounding down.
-fn ticks_to_ns(ticks: i64) -> i64 {
+pub fn ticks_to_ns(ticks: i64) -> i64 {
     clamp(i128::from(ticks) * 100_000 / 9)
 }
 
@@ -187,8 +228,11 @@ pub struct Timeline {
     anchor: Anchor,
     map: Map,
     last: Option<Last>,
-    /// The last unit before a restart: its scale is continued.
-    before: Option<Last>,
+    /// Where the scale before a restart ended: it is continued.
+    before: Option<LeftOff>,
+    /// The latest PTS given out.
+    top: i64,
+    order: DecodeOrder,
     /// Units in a row without a usable stamp.
     bad: u32,
     /// Of those, how many at the end agree with their predecessor.
@@ -223,6 +267,8 @@ impl Timeline {
             },
             last: None,
             before: None,
+            top: i64::MIN,
+            order: DecodeOrder::default(),
             bad: 0,
             agreeing: 0,
             interval: MAX_AHEAD,
@@ -235,14 +281,35 @@ impl Timeline {
         }
     }
 
+    /// A timeline that goes on where another one, perhaps of a process that died, left off: by the
+    /// time that passed since. A place that no timeline can have reached is ignored.
+    pub fn resume(clock_rate: u32, before: LeftOff) -> Self {
+        let possible = (0..=i64::MAX / 4).contains(&before.pts);
+        Timeline {
+            before: possible.then_some(before),
+            ..Timeline::new(clock_rate)
+        }
+    }
+
     /// A new session has a new RTP scale. PTS continues by the time that passed; the next stamp
     /// is a discontinuity.
     pub fn restart(&mut self, clock_rate: u32) {
-        let before = self.last.or(self.before);
+        let last = self.last.map(|last| LeftOff {
+            pts: self.top,
+            monotonic_ns: last.arrival.monotonic_ns,
+        });
         *self = Timeline {
-            before,
+            before: last.or(self.before),
+            order: self.order.restart(),
             ..Timeline::new(clock_rate)
         };
+    }
+
+    /// How many pictures may come before one that is shown earlier, in the stream from the next
+    /// unit on (`max_num_reorder_frames`, ITU-T H.264 § E.2.1; `sps_max_num_reorder_pics`, H.265
+    /// § 7.4.3.2.1); 0: none, steps back are faults. Where it is more in truth, that is learnt.
+    pub fn set_reorder(&mut self, pictures: u32) {
+        self.order.set_depth(pictures);
     }
 
     /// Gives the next unit, in order of arrival, its times. `rtp_time` in units of the clock rate,
@@ -251,11 +318,16 @@ impl Timeline {
         let Some(last) = self.last else {
             return self.first(rtp_time, arrival);
         };
-        let elapsed = elapsed_ticks(last.arrival, arrival);
+        let elapsed = elapsed_ticks(last.arrival.monotonic_ns, arrival.monotonic_ns);
         let (pts, jumped) = match self.clock {
             Clock::Stamps => self.by_stamp(rtp_time, last, elapsed),
             Clock::Arrival { sensible } => self.by_arrival(rtp_time, last, elapsed, sensible),
         };
+        if jumped {
+            self.order.forget_waiting();
+        }
+        let (pts, dts) = self.order.stamp(pts, self.interval, self.bad == 0);
+        self.top = self.top.max(pts);
         let mut discontinuity = jumped;
         if jumped {
             // The camera's clock may have jumped with its stamps: count from arrival, with the
@@ -278,7 +350,7 @@ impl Timeline {
             self.delay_ns = delay.clamp(0, MAX_CLOCK_SKEW);
         }
         self.watch_arrival(pts, arrival);
-        self.stamped(pts, discontinuity)
+        self.stamped(pts, dts, discontinuity)
     }
 
     /// Takes note of a sender report: at `rtp_time` the camera's clock showed `ntp_utc_ns`.
@@ -338,8 +410,10 @@ impl Timeline {
     fn first(&mut self, rtp_time: i64, arrival: Arrival) -> Stamp {
         let pts = self.before.map_or(0, |b| {
             b.pts
-                .saturating_add(elapsed_ticks(b.arrival, arrival).max(1))
+                .saturating_add(elapsed_ticks(b.monotonic_ns, arrival.monotonic_ns).max(1))
         });
+        let (pts, dts) = self.order.stamp(pts, self.interval, true);
+        self.top = pts;
         self.anchor = Anchor { rtp: rtp_time, pts };
         let last = Last {
             rtp: rtp_time,
@@ -352,12 +426,13 @@ impl Timeline {
             .take()
             .and_then(|(ntp, rtp, _)| self.believe(ntp, rtp, last));
         self.new_map(by_report.unwrap_or(Map::through(pts, arrival.utc_ns, false)));
-        self.stamped(pts, true)
+        self.stamped(pts, dts, true)
     }
 
-    fn stamped(&self, pts: i64, discontinuity: bool) -> Stamp {
+    fn stamped(&self, pts: i64, dts: i64, discontinuity: bool) -> Stamp {
         Stamp {
             pts,
+            dts,
             capture_time_ns: self.map.capture(pts),
             from_sender_report: self.map.from_sender_report,
             discontinuity,
@@ -392,11 +467,13 @@ impl Timeline {
         let media = self.scale(rtp);
         let step = media.map(|m| m.saturating_sub(last.pts));
         if let (Some(media), Some(step)) = (media, step)
-            && (1..=allowed).contains(&step)
+            && ((1..=allowed).contains(&step) || self.is_earlier_picture(media, step))
         {
             self.bad = 0;
             self.agreeing = 0;
-            self.interval = step;
+            if step > 0 {
+                self.interval = step;
+            }
             return (media, false);
         }
         // Does it continue the previous unit, itself out of line?
@@ -433,6 +510,11 @@ impl Timeline {
         }
         self.clock = Clock::Arrival { sensible: 0 };
         (pts, true)
+    }
+
+    /// Whether a step back is that of a B picture: shown before its predecessor in decoding order.
+    fn is_earlier_picture(&self, media: i64, step: i64) -> bool {
+        (-SMALL_BACK..0).contains(&step) && self.order.allows(media)
     }
 
     /// PTS while stamps are not trusted, and whether trust has come back: a jump.
@@ -475,8 +557,8 @@ impl Timeline {
 }
 
 /// Time between two arrivals in PTS ticks, within bounds whatever the clock does.
-fn elapsed_ticks(from: Arrival, to: Arrival) -> i64 {
-    let ns = to.monotonic_ns.saturating_sub(from.monotonic_ns);
+fn elapsed_ticks(from_ns: u64, to_ns: u64) -> i64 {
+    let ns = to_ns.saturating_sub(from_ns);
     let ticks = u128::from(ns) * u128::from(PTS_RATE) / NS as u128;
     i64::try_from(ticks).unwrap_or(MAX_ELAPSED).min(MAX_ELAPSED)
 }

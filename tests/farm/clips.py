@@ -53,11 +53,24 @@ class Clip:
     gop_seconds: int = 1
     profile: str = "main"
     interlaced: str = ""  # mbaff | paff
+    between: int = 0  # B pictures between two others; frames per group must be a multiple, plus one
     bench: bool = False  # of no use to the tests: only made when asked for
 
     @property
     def frames(self) -> int:
         return self.fps * self.seconds
+
+    def shown(self, unit: int) -> int:
+        """Which picture of the clip, in the order of showing, access unit number `unit` is."""
+        group = self.fps * self.gop_seconds
+        start, at = unit - unit % group, unit % group
+        step = self.between + 1
+        if at == 0 or step == 1:
+            return unit
+        # Each picture that others refer to comes before those shown before it.
+        place = (at - 1) % step
+        anchor = (at - 1) // step * step + step
+        return start + (anchor if place == 0 else anchor - step + place)
 
     @property
     def extension(self) -> str:
@@ -82,6 +95,8 @@ CLIPS = {
         Clip("h264-baseline", "h264", (NHD,), 10, 6, 9, kbit=500, profile="baseline"),
         Clip("h264-mbaff", "h264", (NHD,), 25, 4, 10, kbit=2000, interlaced="mbaff"),
         Clip("h264-paff", "h264", ((320, 192),), 10, 4, 11, interlaced="paff"),
+        Clip("h264-b", "h264", (NHD,), 25, 4, 15, kbit=1000, between=2),
+        Clip("h265-b", "h265", (NHD,), 25, 4, 16, kbit=800, between=2),
         Clip("h264-resize", "h264", (NHD, HD, NHD), 25, 6, 12, kbit=1500),
         # For benches.
         Clip("h264-720p6", "h264", (HD,), 6, 20, 13, kbit=2000, gop_seconds=2, bench=True),
@@ -171,7 +186,8 @@ def _encoder(clip: Clip) -> list[str]:
         # RFC 2435 carries no Huffman tables: the encoder must use the default ones.
         return ["-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-q:v", "5", "-f", "mjpeg"]
     if clip.codec == "h265":
-        options = f"bframes=0:ref=1:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:rc-lookahead=0"
+        options = f"bframes={clip.between}:b-adapt=0:b-pyramid=0:ref=1:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"
+        options += f":rc-lookahead={clip.between + 1 if clip.between else 0}"
         options += f":repeat-headers=1:frame-threads=1:log-level=error:vbv-maxrate={clip.kbit}"
         options += f":vbv-bufsize={clip.kbit}"
         return [
@@ -190,7 +206,8 @@ def _encoder(clip: Clip) -> list[str]:
     options += ":slices=1:repeat-headers=1"
     if clip.interlaced:
         options += ":interlaced=1:tff=1"
-    fast = ["-preset", "veryfast", "-profile:v", clip.profile, "-bf", "0", "-refs", "1"]
+    options += ":b-adapt=0:b-pyramid=none"
+    fast = ["-preset", "veryfast", "-profile:v", clip.profile, "-bf", str(clip.between), "-refs", "1"]
     return ["-c:v", "libx264", *fast, *rate, *color, "-x264-params", options, "-f", "h264"]
 
 

@@ -119,9 +119,11 @@ def parse_camera(text: str) -> list[Settings]:
 class Clip:
     """A clip ready to send: access units as GStreamer memory, shared by all its cameras."""
 
-    def __init__(self, path: Path, fps: Fraction, *, tag: int = 0, fields: bool = False) -> None:
-        stream = streams.load(path, fields=fields)
-        self.fps, self.tag = fps, tag
+    def __init__(self, path: Path, fps: Fraction, known: clips.Clip | None = None) -> None:
+        stream = streams.load(path, fields=known is not None and known.interlaced == "paff")
+        self.fps, self.tag = fps, known.tag if known else 0
+        # By how many pictures each is shown later than it is sent: not 0 where there are B pictures.
+        self.delays = [known.shown(n) - n if known else 0 for n in range(len(stream.units))]
         self.units = stream.units
         self.buffers = [Gst.Buffer.new_wrapped(unit.data) for unit in stream.units]
         self.parameters = stream.parameters
@@ -137,8 +139,7 @@ class Clip:
     def get(name: str, fps: Fraction | None) -> Clip:
         known = clips.CLIPS.get(name)
         if known:
-            fields = known.interlaced == "paff"
-            return Clip(clips.ensure(name), fps or Fraction(known.fps), tag=known.tag, fields=fields)
+            return Clip(clips.ensure(name), fps or Fraction(known.fps), known)
         if fps is None:
             raise SystemExit(f"farm: {name} is no clip of clips.py; for a file, write {name}@FPS")
         return Clip(Path(name), fps)
@@ -191,7 +192,9 @@ class Feed:
         if self.broken:
             self.position, self.broken = self.clip.key_from(self.position), False
         buffer = self.clip.buffer(self.position, with_parameters=self.sent == 0)
-        buffer.pts = buffer.dts = self.first_pts + int(self.tick * Gst.SECOND / self.clip.fps)
+        shown = self.tick + self.clip.delays[self.position]
+        buffer.pts = self.first_pts + int(shown * Gst.SECOND / self.clip.fps)
+        buffer.dts = self.first_pts + int(self.tick * Gst.SECOND / self.clip.fps)
         self.camera.note_sent(self.position)
         if self.source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
             return False

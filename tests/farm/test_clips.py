@@ -40,6 +40,13 @@ class Clips(unittest.TestCase):
                 codes = [framecode.read(luma) for luma in decoded(name)]
                 self.assertEqual(codes, [Code(clip.tag, n) for n in range(clip.frames)])
 
+    def test_pictures_shown_later_are_sent_first(self) -> None:
+        with_b = clips.CLIPS["h264-b"]
+        self.assertEqual([with_b.shown(n) for n in range(8)], [0, 3, 1, 2, 6, 4, 5, 9])
+        self.assertEqual(sorted(with_b.shown(n) for n in range(with_b.frames)), list(range(with_b.frames)))
+        self.assertEqual(with_b.shown(26), 28)
+        self.assertEqual([clips.CLIPS["h264-360p"].shown(n) for n in range(30)], list(range(30)))
+
     def test_tags_are_unique(self) -> None:
         tags = [clip.tag for clip in clips.CLIPS.values()]
         self.assertEqual(len(tags), len(set(tags)))

@@ -310,6 +310,7 @@ impl Reader<'_> {
             codec: Codec::H264,
             flags: UnitFlags::KEY,
             pts: 0,
+            dts: 0,
             time_base_den: 90_000,
             capture_time_ns: clock::realtime_ns(),
             arrival_ns: now,

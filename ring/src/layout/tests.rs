@@ -116,7 +116,7 @@ fn the_reference_says_what_the_code_does() {
                 sequence: u64,
                 offset: u64,
                 len: u32,
-                codec: u32,
+                codec_and_delay: u32,
                 pts: i64,
                 capture_time_ns: i64,
                 arrival_ns: u64,

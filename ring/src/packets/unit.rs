@@ -3,6 +3,11 @@
 use crate::error::BadDescriptor;
 use crate::layout::UNIT_WORDS;
 
+/// Low bits of `codec_and_delay` that hold the codec.
+const CODEC_BITS: u32 = 8;
+/// Largest delay in the bits above.
+const MAX_DELAY: i64 = (1 << (32 - CODEC_BITS)) - 1;
+
 /// Video codec of an access unit. The numbers are part of the ring format.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +115,9 @@ pub struct UnitDescriptor {
     pub flags: UnitFlags,
     /// Presentation time in units of 1/`time_base_den` s.
     pub pts: i64,
+    /// Decoding time in the same units: rises strictly from unit to unit, at most `pts`, and equal
+    /// to it where there are no B pictures. What a muxer calls DTS. At most 2²⁴ − 1 before `pts`.
+    pub dts: i64,
     /// Units of `pts` per second, not 0.
     pub time_base_den: u32,
     /// UTC in ns since the Unix epoch.
@@ -139,10 +147,13 @@ impl UnitDescriptor {
                 })
         };
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let delay = self.pts.saturating_sub(self.dts).clamp(0, MAX_DELAY);
+        // In range by the clamp.
+        let codec_and_delay = self.codec as u32 | (delay as u32) << CODEC_BITS;
         Ok([
             0,
             0,
-            pair(self.len, self.codec as u32),
+            pair(self.len, codec_and_delay),
             self.pts as u64,
             self.capture_time_ns as u64,
             self.arrival_ns,
@@ -154,7 +165,9 @@ impl UnitDescriptor {
     /// Reads an index entry, from memory that may hold anything. Offset and length are the
     /// caller's to check.
     pub(crate) fn from_words(entry: &[u64; UNIT_WORDS]) -> Result<Self, BadDescriptor> {
-        let codec = (entry[2] >> 32) as u32;
+        let codec_and_delay = (entry[2] >> 32) as u32;
+        let codec = codec_and_delay & ((1 << CODEC_BITS) - 1);
+        let pts = entry[3] as i64;
         let time_base_den = entry[7] as u32;
         if time_base_den == 0 {
             return Err(BadDescriptor::TimeBase { num: 1, den: 0 });
@@ -164,7 +177,8 @@ impl UnitDescriptor {
             len: entry[2] as u32,
             codec: Codec::from_u32(codec).ok_or(BadDescriptor::Codec { value: codec })?,
             flags: Self::flags(entry),
-            pts: entry[3] as i64,
+            pts,
+            dts: pts.saturating_sub(i64::from(codec_and_delay >> CODEC_BITS)),
             time_base_den,
             capture_time_ns: entry[4] as i64,
             arrival_ns: entry[5],

@@ -136,6 +136,18 @@ pub(super) fn sps(nal: &[u8]) -> Option<Sps> {
     })
 }
 
+/// Whether a slice, its NAL header byte included, is a B slice.
+pub(super) fn is_b_slice(nal: &[u8]) -> bool {
+    // Two numbers of at most 32 + 31 bits and 7 bits: nothing beyond is read.
+    let start = nal.get(1..).unwrap_or_default();
+    let rbsp = rbsp(&start[..start.len().min(16)], 16);
+    let mut bits = Bits::new(&rbsp.data);
+    // first_mb_in_slice, slice_type
+    bits.ue()
+        .and_then(|_| bits.ue_max(9))
+        .is_some_and(|kind| kind % 5 == 1)
+}
+
 fn scaling_list(bits: &mut Bits<'_>, size: u32) -> Option<()> {
     let (mut last, mut next) = (8i32, 8i32);
     for _ in 0..size {

@@ -176,6 +176,14 @@ fn scan_h265(unit: &[u8]) -> UnitInfo {
     info
 }
 
+/// Whether an H.264 access unit has a B slice (§ 7.4.3: `slice_type` 1 or 6). Only the first slice is
+/// looked at. For streams whose parameter set does not say whether they reorder; H.265's always does.
+pub fn has_b_slice(unit: &[u8]) -> bool {
+    nal_units(unit)
+        .find(|nal| matches!(nal[0] & 0x1f, h264::SLICE | h264::PARTITION_A | h264::IDR))
+        .is_some_and(h264::is_b_slice)
+}
+
 /// One parsed sequence parameter set.
 struct Sps {
     id: u32,

@@ -54,6 +54,24 @@ fn exp_golomb_codes() {
 }
 
 #[test]
+fn b_slices_are_told_by_their_header() {
+    let b_slice = |nals: &[&[u8]]| has_b_slice(&unit(nals));
+    // first_mb_in_slice 0, then slice_type 5 (P), 6 (B), 7 (I), 1 (B).
+    assert!(!b_slice(&[&[0x41, 0b1001_1010, 0x80]]));
+    assert!(b_slice(&[&[0x01, 0b1001_1110, 0x80]]));
+    assert!(!b_slice(&[&[0x65, 0b1000_1000, 0x80]]));
+    assert!(b_slice(&[&[0x41, 0b1010_1000, 0x80]]));
+    // Behind other units; the first slice counts; nothing to read.
+    assert!(b_slice(&[
+        &[0x09, 0x10],
+        &[0x01, 0b1001_1110],
+        &[0x41, 0b1001_1010]
+    ]));
+    assert!(!b_slice(&[&[0x41]]));
+    assert!(!b_slice(&[]));
+}
+
+#[test]
 fn h264_parameter_set() {
     let info = scan(Codec::H264, &unit(&[H264_720P]));
     let parameters = info.parameters.expect("a valid SPS");

@@ -349,10 +349,35 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// Any order of decoding within its announced depth comes out as sent.
+    #[test]
+    fn reordered_pictures_keep_their_times(groups in proptest::collection::vec(0usize..4, 1..40)) {
+        let mut order = vec![0i64];
+        for b in groups {
+            let start = order.iter().max().copied().unwrap_or(0);
+            let anchor = start + i64::try_from(b).unwrap() + 1;
+            order.push(anchor);
+            order.extend(start + 1..anchor);
+        }
+        let mut timeline = Timeline::new(PTS_RATE);
+        timeline.set_reorder(1);
+        let stamps = feed(&mut timeline, &order, 0);
+        dts_holds(&stamps);
+        prop_assert_eq!(discontinuities(&stamps), 1);
+        for (s, shown) in stamps.iter().zip(&order) {
+            prop_assert_eq!(s.pts, shown * FRAME);
+        }
+    }
+
     /// The module's promises, over anything.
     #[test]
-    fn promises_hold(start in any::<i64>(), ops in proptest::collection::vec(op(), 1..60)) {
+    fn promises_hold(
+        start in any::<i64>(),
+        reorder in prop_oneof![3 => Just(0u32), 1 => 1u32..20],
+        ops in proptest::collection::vec(op(), 1..60),
+    ) {
         let mut timeline = Timeline::new(PTS_RATE);
+        timeline.set_reorder(reorder);
         let (mut rtp, mut mono, mut utc, mut n) = (start, 0u64, T0, 0u64);
         let mut last: Option<Stamp> = None;
         let mut line: Option<Stamp> = None;
@@ -360,7 +385,11 @@ proptest! {
             n += 1;
             let s = timeline.stamp(rtp, Arrival { monotonic_ns: mono, utc_ns: utc }, n.is_multiple_of(10));
             if let Some(l) = last {
-                assert!(s.pts > l.pts, "{l:?} then {s:?}");
+                assert!(s.dts > l.dts, "{l:?} then {s:?}");
+            }
+            assert!(s.dts <= s.pts, "{s:?}");
+            if reorder == 0 {
+                assert_eq!(s.dts, s.pts);
             }
             if s.discontinuity {
                 line = Some(s);
@@ -432,5 +461,121 @@ proptest! {
             let delay = at(c.ns - (25 - i as u64) * FRAME_NS).utc_ns - s.capture_time_ns;
             prop_assert!((-ARRIVAL_EARLY..ARRIVAL_STEP).contains(&delay), "{} ns", delay);
         }
+    }
+}
+
+/// Display numbers in decoding order: groups of `b` B pictures before their anchor, and with
+/// `pyramid` the middle one of three first.
+fn decoding_order(groups: usize, b: usize, pyramid: bool) -> Vec<i64> {
+    let mut order = vec![0];
+    for group in 0..groups {
+        let start = i64::try_from(group * (b + 1)).unwrap();
+        let anchor = start + i64::try_from(b).unwrap() + 1;
+        order.push(anchor);
+        let mut middle: Vec<i64> = (start + 1..anchor).collect();
+        if pyramid && b == 3 {
+            middle.swap(0, 1);
+        }
+        order.extend(middle);
+    }
+    order
+}
+
+/// Feeds units at 25 fps whose stamps follow `order`.
+fn feed(timeline: &mut Timeline, order: &[i64], from: i64) -> Vec<Stamp> {
+    order
+        .iter()
+        .enumerate()
+        .map(|(n, shown)| {
+            let arrival = at((u64::try_from(from).unwrap() + n as u64) * FRAME_NS);
+            timeline.stamp((from + shown) * FRAME, arrival, n == 0)
+        })
+        .collect()
+}
+
+fn dts_holds(stamps: &[Stamp]) {
+    for pair in stamps.windows(2) {
+        assert!(pair[1].dts > pair[0].dts, "{pair:?}");
+    }
+    for s in stamps {
+        assert!(s.dts <= s.pts, "{s:?}");
+    }
+}
+
+#[test]
+fn b_pictures_keep_their_times_where_the_stream_says_that_it_has_them() {
+    for (b, pyramid, depth) in [(1, false, 1), (2, false, 1), (3, true, 2), (3, false, 1)] {
+        let order = decoding_order(30, b, pyramid);
+        let mut timeline = Timeline::new(PTS_RATE);
+        timeline.set_reorder(depth);
+        let stamps = feed(&mut timeline, &order, 0);
+        for (s, shown) in stamps.iter().zip(&order) {
+            assert_eq!(s.pts, shown * FRAME, "{b} {pyramid}");
+            let frame_ns = i64::try_from(FRAME_NS).unwrap();
+            assert_eq!(s.capture_time_ns, T0 + shown * frame_ns);
+        }
+        assert_eq!(discontinuities(&stamps), 1);
+        dts_holds(&stamps);
+        // As early as the depth allows: no muxer needs a longer lead.
+        let lead = stamps.iter().map(|s| s.pts - s.dts).max().unwrap();
+        let most = i64::try_from(b).unwrap() + i64::from(depth);
+        assert!(lead <= most * FRAME, "{b}: {lead}");
+    }
+}
+
+#[test]
+fn deeper_reordering_than_announced_is_learnt() {
+    let order = decoding_order(40, 3, true);
+    let mut timeline = Timeline::new(PTS_RATE);
+    timeline.set_reorder(1);
+    let stamps = feed(&mut timeline, &order, 0);
+    dts_holds(&stamps);
+    assert_eq!(discontinuities(&stamps), 1);
+    for (s, shown) in stamps.iter().zip(&order).skip(8) {
+        assert_eq!(s.pts, shown * FRAME);
+    }
+}
+
+#[test]
+fn a_clock_set_back_is_a_jump_even_where_there_are_b_pictures() {
+    let order = decoding_order(20, 2, false);
+    let mut timeline = Timeline::new(PTS_RATE);
+    timeline.set_reorder(1);
+    let mut stamps = feed(&mut timeline, &order, 100);
+    let next = at(100 * FRAME_NS + order.len() as u64 * FRAME_NS);
+    for n in 0..60u64 {
+        let arrival = Arrival {
+            monotonic_ns: next.monotonic_ns + n * FRAME_NS,
+            utc_ns: next.utc_ns + i64::try_from(n * FRAME_NS).unwrap(),
+        };
+        let stamp = (141 + i64::try_from(n).unwrap()) * FRAME;
+        stamps.push(timeline.stamp(stamp, arrival, false));
+    }
+    dts_holds(&stamps);
+    assert_eq!(discontinuities(&stamps), 2);
+    let last = stamps[stamps.len() - 1];
+    assert_eq!(last.pts - stamps[stamps.len() - 11].pts, 10 * FRAME);
+}
+
+#[test]
+fn a_new_process_goes_on_where_the_former_one_left_off() {
+    let before = LeftOff {
+        pts: 5_000_000,
+        monotonic_ns: at(0).monotonic_ns,
+    };
+    let mut timeline = Timeline::resume(PTS_RATE, before);
+    timeline.restart(PTS_RATE);
+    let s = timeline.stamp(77, at(2 * NS as u64), true);
+    assert_eq!(s.pts, 5_000_000 + 2 * i64::from(PTS_RATE));
+    assert!(s.discontinuity);
+    for impossible in [-1, i64::MAX, i64::MIN] {
+        let before = LeftOff {
+            pts: impossible,
+            ..before
+        };
+        assert_eq!(
+            Timeline::resume(PTS_RATE, before).stamp(0, at(0), true).pts,
+            0
+        );
     }
 }

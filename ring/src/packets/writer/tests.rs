@@ -19,6 +19,7 @@ fn unit(flags: UnitFlags) -> UnitDescriptor {
         codec: Codec::H264,
         flags,
         pts: -5,
+        dts: -5,
         time_base_den: 90_000,
         capture_time_ns: 1_700_000_000_000_000_000,
         arrival_ns: 99,
@@ -241,6 +242,32 @@ fn a_fresh_ring_begins_without_a_discontinuity() {
     let mut out = Vec::new();
     let first = reader.read(1, &mut out).unwrap().unwrap();
     assert_eq!(first.flags, UnitFlags::GOP_INCOMPLETE);
+}
+
+#[test]
+fn decoding_time_lies_at_most_the_delay_before_presentation() {
+    let (_memory, mut writer, mut reader) = fresh(SPEC);
+    let mut out = Vec::new();
+    const MOST: i64 = (1 << 24) - 1;
+    for (pts, dts, read) in [
+        (7_200, 0, 0),
+        (7_200, 7_200, 7_200),
+        (MOST, 0, 0),
+        (MOST + 1, 0, 1),
+        (i64::MAX, i64::MIN, i64::MAX - MOST),
+        // A decoding time after the presentation makes no sense.
+        (i64::MIN, i64::MAX, i64::MIN),
+        (5, 6, 5),
+    ] {
+        let times = UnitDescriptor {
+            pts,
+            dts,
+            ..unit(UnitFlags::KEY)
+        };
+        writer.append(&times, &[1]).unwrap();
+        let got = reader.next(&mut out).unwrap().unwrap();
+        assert_eq!((got.codec, got.pts, got.dts), (Codec::H264, pts, read));
+    }
 }
 
 #[test]
