@@ -193,7 +193,7 @@ fn beside(viewer: &mut Viewer, hostile: impl Fn(usize, &AtomicBool) + Sync, thre
                 .unwrap();
         }
         let mut frames = 0;
-        while left.load(Ordering::Relaxed) > 0 {
+        while left.load(Ordering::Relaxed) > 0 || frames < 20 {
             viewer.next();
             frames += 1;
             if frames >= 40 {
