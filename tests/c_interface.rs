@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -75,7 +76,10 @@ impl Installed {
 
     /// Compiles one file of `ring/capi`, with what pkg-config says. Returns the program.
     fn build(&self, compiler: &[&str], source: &str, libraries: &[String], name: &str) -> PathBuf {
-        let program = self.prefix.join(name);
+        // Tests run at the same time, and one may be running what another one builds.
+        static BUILT: AtomicU32 = AtomicU32::new(0);
+        let number = BUILT.fetch_add(1, Ordering::Relaxed);
+        let program = self.prefix.join(format!("{name}-{number}"));
         run(Command::new(compiler[0])
             .args(&compiler[1..])
             .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"])

@@ -348,10 +348,14 @@ impl Receiver {
     fn states(&self) -> PyResult<Vec<State>> {
         let mut inner = self.inner()?;
         let ring = inner.ring()?;
+        let gone = || "the daemon is gone and is being waited for".to_owned();
         let state = |index| {
             let subscription = ring.subscription(index);
             let generation = subscription.map(camring_ring::Subscription::generation);
-            let trouble = ring.trouble(index).map(ToString::to_string);
+            let trouble = match ring.client() {
+                Some(_) => ring.trouble(index).map(ToString::to_string),
+                None => Some(gone()),
+            };
             (subscription.is_some(), generation, trouble)
         };
         Ok((0..ring.len()).map(state).collect())

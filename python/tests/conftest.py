@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket as sockets
 import subprocess
 import sys
 import tempfile
@@ -71,9 +72,8 @@ class Lines:
         assert answer.startswith("OK"), f"{line}: {answer}"
         return answer[2:].strip()
 
-    def end(self, last: str = "") -> None:
+    def end(self) -> None:
         assert self.process.stdin
-        self.process.stdin.write(last)
         self.process.stdin.close()
         self.process.wait(PATIENCE_S)
         assert self.process.stdout
@@ -143,7 +143,7 @@ class Site:
         program("CAMRING_BIN")
         self.folder = tempfile.TemporaryDirectory(prefix="camring-python-")
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
-        self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), *arguments])
+        self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), "--exit-on-eof", *arguments])
         text = f'[site]\nname = "test"\nruntime_dir = "{self.runtime}"\ndata_dir = "{self.path}/data"\n'
         text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n'
         for folder in (self.runtime, self.path / "data"):
@@ -186,7 +186,8 @@ class Site:
     def answers(self) -> bool:
         assert self.daemon
         assert self.daemon.poll() is None, (self.path / "log").read_text()
-        return Path(self.socket).exists()
+        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET) as client:
+            return client.connect_ex(self.socket) == 0
 
     def stop(self) -> None:
         assert self.daemon
@@ -201,7 +202,7 @@ class Site:
 
     def end(self) -> None:
         self.stop()
-        self.farm.end("quit\n")
+        self.farm.end()
         self.folder.cleanup()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,9 @@ def test_a_restarted_daemon(small_site: Site) -> None:
         with pytest.raises(camring.Disconnected):
             while True:
                 strict.next(PATIENCE_S)
-        with pytest.raises(camring.Timeout):
+        with pytest.raises(camring.Timeout, match="the daemon is gone"):
             while True:
-                camera.next(0.3)
+                camera.next(1)
         site.start()
         frame = camera.next(PATIENCE_S)
         assert frame.change == "reconnected"
@@ -133,6 +133,27 @@ def test_a_restarted_daemon(small_site: Site) -> None:
         assert camera.next(PATIENCE_S).change is None
         with pytest.raises(camring.Disconnected):
             strict.next(1)
+
+
+def test_a_restarted_daemon_on_an_event_loop(small_site: Site) -> None:
+    async def main() -> None:
+        with camring.attach("yard", socket=small_site.socket, timeout=PATIENCE_S) as camera:
+            frames = camera.frames(timeout=PATIENCE_S)
+            await anext(frames)
+            waiting = asyncio.create_task(later(frames))
+            await asyncio.to_thread(small_site.stop)
+            small_site.start()  # a child dies with the thread that started it
+            frame = await waiting
+            assert frame.change == "reconnected"
+            assert framecode.read(frame.y).tag == TAGS["yard"]
+
+    async def later(frames: camring.Frames) -> camring.Frame:
+        async for frame in frames:
+            if frame.change:
+                return frame
+        raise AssertionError("closed")
+
+    asyncio.run(main())
 
 
 def lines(command: list[str], count: int) -> list[dict[str, Any]]:

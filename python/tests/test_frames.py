@@ -8,6 +8,7 @@ import io
 import pickle
 from datetime import UTC, datetime
 from fractions import Fraction
+from typing import Any
 
 import camring
 import cv2
@@ -214,7 +215,7 @@ def test_buffers_are_what_the_protocol_says(stand_in: StandIn) -> None:
         assert (view.shape, view.strides, view.contiguous) == ((16, 32), (64, 1), False)
         assert view.tobytes() == picture.tobytes()
         with pytest.raises(BufferError, match="padded"):
-            b"".join([frame])
+            io.BytesIO().write(frame)
         with pytest.raises((BufferError, TypeError)):
             io.BytesIO(b"x").readinto(frame)
         stand_in.frame(format="i420")
@@ -236,7 +237,20 @@ def test_tensors_share_the_memory(stand_in: StandIn) -> None:
         writable[:] = 0
         np.testing.assert_array_equal(frame.array, rgb)
         np.testing.assert_array_equal(np.from_dlpack(frame.planes[0]), rgb)
-        # A consumer that knows no versions, and capsules that nobody takes.
+
+        class Old:
+            """As consumers ask that know no versions."""
+
+            def __dlpack__(self, **_: object) -> Any:  # noqa: ANN401
+                return frame.__dlpack__()
+
+            def __dlpack_device__(self) -> tuple[int, int]:
+                return frame.__dlpack_device__()
+
+        old = np.from_dlpack(Old())
+        assert old.ctypes.data == tensor.ctypes.data
+        np.testing.assert_array_equal(old, rgb)
+        # Capsules that nobody takes.
         assert "dltensor" in repr(frame.__dlpack__())
         assert "dltensor_versioned" in repr(frame.__dlpack__(max_version=(1, 0)))
         gc.collect()
