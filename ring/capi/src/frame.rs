@@ -21,6 +21,7 @@ pub struct camring_frame(());
 /// How the bytes of a frame are to be read. Samples of more than 8 bits are 16-bit little endian.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // Names for C: the numbers in a frame are the ring's own.
 pub enum camring_format {
     /// Planes Y, U, V; U and V half as wide and half as high.
     CAMRING_FORMAT_I420 = 1,
@@ -47,6 +48,7 @@ pub enum camring_format {
 /// Bits of camring_frame_info.flags.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // Names for C: the numbers in a frame are the ring's own.
 pub enum camring_flag {
     /// Decoded from a key frame.
     CAMRING_FLAG_KEY_FRAME = 1,
@@ -87,6 +89,7 @@ pub enum camring_change {
 /// Range of the samples.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // Names for C: the numbers in a frame are the ring's own.
 pub enum camring_range {
     /// Not said.
     CAMRING_RANGE_UNKNOWN = 0,

@@ -290,13 +290,16 @@ pub unsafe extern "C" fn camring_detach(receiver: *mut *mut camring_receiver) ->
     })
 }
 
+/// How a receiver is asked for a frame.
+type Look = fn(&mut Receiver) -> Result<Option<(usize, Frame)>, AttachError>;
+
 /// # Safety
 /// `frame` is NULL or a variable that may be written.
 unsafe fn take(
     receiver: *mut camring_receiver,
     timeout_ms: i32,
     frame: *mut *mut camring_frame,
-    look: fn(&mut Receiver) -> Result<Option<(usize, Frame)>, AttachError>,
+    look: Look,
 ) -> Result<camring_code, Failure> {
     // SAFETY: the caller's word.
     let mut out = unsafe { Out::new(frame, "frame", std::ptr::null_mut())? };
