@@ -36,7 +36,7 @@ impl Stream {
     }
 
     fn send(&mut self, bytes: usize) -> Activity {
-        let key = self.n % self.gop == 0;
+        let key = self.n.is_multiple_of(self.gop);
         let at = u64::from(self.n) * FRAME_NS;
         self.n += 1;
         let bytes = if key { KEY } else { bytes };
