@@ -195,7 +195,8 @@ def _encoder(clip: Clip) -> list[str]:
         # RFC 2435 carries no Huffman tables: the encoder must use the default ones.
         return ["-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-q:v", "5", "-f", "mjpeg"]
     if clip.codec == "h265":
-        options = f"bframes={clip.between}:b-adapt=0:b-pyramid=0:ref=1:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"
+        options = f"bframes={clip.between}:b-adapt=0:b-pyramid=0:ref=1:keyint={gop}:min-keyint={gop}"
+        options += ":scenecut=0:open-gop=0"
         options += f":rc-lookahead={clip.between + 1 if clip.between else 0}"
         options += f":repeat-headers=1:frame-threads=1:log-level=error:vbv-maxrate={clip.kbit}"
         options += f":vbv-bufsize={clip.kbit}"
