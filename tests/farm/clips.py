@@ -153,7 +153,9 @@ class Scene:
     def at(self, n: int, phase: float | None) -> Picture:
         """Picture n, objects where they are at `phase` (0 to 1) of the clip; without: no objects."""
         y, u, v = self._noisy[n % 4].copy(), self._u.copy(), self._v.copy()
-        for look, top, trips, start, (cu, cv) in self._objects if phase is not None else []:
+        if phase is None:
+            return y, u, v
+        for look, top, trips, start, (cu, cv) in self._objects:
             h, w = look.shape
             there_and_back = abs((phase * trips + start) % 1 * 2 - 1)
             left = int(there_and_back * (y.shape[1] - w)) // 2 * 2
