@@ -5,7 +5,8 @@
 //! the CPU time of decoding them beside that of decoding all (same run, same thread), how many objects
 //! were missed (not one of their predicted pictures decoded), and how late the others were noticed.
 //!
-//! `-- --clips DIR` keeps the clips there; `-- --smallest PERCENT` sets `smallest_motion`.
+//! `-- --clips DIR` keeps the clips there; `--smallest PERCENT` sets `smallest_motion`; `--scenes A,B`
+//! takes only these.
 #![deny(unsafe_code)]
 
 #[path = "../density/floor.rs"]
@@ -146,12 +147,18 @@ fn main() {
     });
     let own = tempfile::tempdir().expect("a folder");
     let folder = kept.as_deref().unwrap_or(own.path());
-    let made = Command::new("/usr/bin/python3")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/activity/scenes.py"))
+    let only = option("--scenes");
+    let only: Vec<&str> = only
+        .as_deref()
+        .map_or(Vec::new(), |s| s.split(',').collect());
+    let mut make = Command::new("/usr/bin/python3");
+    make.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/activity/scenes.py"))
         .arg("--out")
-        .arg(folder)
-        .status()
-        .expect("/usr/bin/python3 starts");
+        .arg(folder);
+    if !only.is_empty() {
+        make.arg("--scene").args(&only);
+    }
+    let made = make.status().expect("/usr/bin/python3 starts");
     assert!(made.success(), "the clips were not made");
     println!("smallest_motion = {smallest}");
     println!(
