@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn picture(n: u64, bytes: usize) -> QueuedUnit {
-        let key = n % 10 == 0;
+        let key = n.is_multiple_of(10);
         QueuedUnit {
             data: Bytes::from(vec![0; if key { 900 } else { bytes }]),
             arrival_ns: n * 100_000_000,

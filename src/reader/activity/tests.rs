@@ -36,7 +36,7 @@ impl Stream {
     }
 
     fn send(&mut self, bytes: usize) -> Activity {
-        let key = self.n % self.gop == 0;
+        let key = self.n.is_multiple_of(self.gop);
         let at = u64::from(self.n) * FRAME_NS;
         self.n += 1;
         let bytes = if key { KEY } else { bytes };
@@ -198,7 +198,7 @@ proptest! {
         }
         for n in 0..6000u32 {
             now += FRAME_NS;
-            let key = n % 20 == 0;
+            let key = n.is_multiple_of(20);
             detector.picture(if key { KEY } else { 200 }, key, now);
         }
         prop_assert_eq!(detector.activity(), Activity::Quiet);
