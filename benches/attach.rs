@@ -18,7 +18,7 @@ use serde_json::json;
 use support::{Camera, Daemon, Farm, PATIENCE, process};
 
 const ROUNDS: u32 = 15;
-const CAMERAS: u32 = 20;
+const CAMERAS: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(10);
 
 fn main() {

@@ -22,7 +22,8 @@ use crate::config;
 Exit codes: 0 done; 1 failed; 2 wrong configuration or command line; 3 no daemon is there.
 
 Without --config, /etc/camring/config.toml is read, or else ./config.toml.
-A camera is named as in the configuration: front-door, or front-door/sub for one of its streams.",
+A camera is named as in the configuration: front-door, or front-door/sub for one of its streams, or
+front-door:detect for one of its views.",
     max_term_width = 100
 )]
 pub struct Cli {
@@ -92,7 +93,8 @@ PTS, UTC, size, age, and how many frames were missed before it.
 
 Examples:
   camring tail front-door
-  camring tail front-door/sub -n 100 --json")]
+  camring tail front-door/sub -n 100 --json
+  camring tail front-door --view detect")]
     Tail(TailArgs),
 
     /// Save one frame of a camera as a JPEG
@@ -101,7 +103,8 @@ Attaches like any detector and takes the newest frame, or waits for the next one
 
 Examples:
   camring snapshot front-door -o front-door.jpg
-  camring snapshot front-door/sub -o - | feh -")]
+  camring snapshot front-door/sub -o - | feh -
+  camring snapshot front-door:detect -o what-the-detector-sees.jpg")]
     Snapshot(SnapshotArgs),
 
     /// Write the frames of a camera to standard output, for any program
@@ -167,8 +170,9 @@ pub struct StatusArgs {
 /// `camring tail`
 #[derive(Args, Clone, Debug)]
 pub struct TailArgs {
-    /// The camera, or one of its streams: front-door, front-door/sub
-    pub camera: String,
+    /// Whose frames.
+    #[command(flatten)]
+    pub frames_of: FramesOf,
 
     /// Print one JSON object for each frame
     #[arg(long)]
@@ -194,8 +198,9 @@ pub struct TailArgs {
 /// `camring snapshot`
 #[derive(Args, Clone, Debug)]
 pub struct SnapshotArgs {
-    /// The camera, or one of its streams: front-door, front-door/sub
-    pub camera: String,
+    /// Whose frames.
+    #[command(flatten)]
+    pub frames_of: FramesOf,
 
     /// Where to write the JPEG; "-" is standard output
     #[arg(long, short, value_name = "FILE")]
@@ -220,8 +225,9 @@ pub struct SnapshotArgs {
 /// `camring pipe`
 #[derive(Args, Clone, Debug)]
 pub struct PipeArgs {
-    /// The camera, or one of its streams: front-door, front-door/sub
-    pub camera: String,
+    /// Whose frames.
+    #[command(flatten)]
+    pub frames_of: FramesOf,
 
     /// What to write
     #[arg(long, short, value_enum)]
@@ -272,6 +278,14 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = ProbeTransport::Tcp)]
     pub transport: ProbeTransport,
 
+    /// Which RTSP client asks
+    #[arg(long, value_enum, default_value_t = ProbeClient::Auto)]
+    pub client: ProbeClient,
+
+    /// With rtsps://, do not check the camera's certificate
+    #[arg(long)]
+    pub no_tls_verify: bool,
+
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -284,6 +298,49 @@ pub enum ProbeTransport {
     Tcp,
     /// Ports of its own
     Udp,
+    /// A multicast group that the camera names
+    Multicast,
+    /// Inside of HTTP
+    Http,
+}
+
+/// Which RTSP client `camring probe` uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeClient {
+    /// As a reader would choose
+    Auto,
+    /// The retina crate
+    Retina,
+    /// libavformat
+    Ffmpeg,
+}
+
+/// Which frames to look at.
+#[derive(Args, Clone, Debug)]
+pub struct FramesOf {
+    /// The camera, one of its streams, or a view: front-door, front-door/sub, front-door:detect
+    pub camera: String,
+
+    /// The view of this name ([[camera.view]]) instead of the frames as the camera sends them
+    #[arg(long, value_name = "NAME")]
+    pub view: Option<String>,
+}
+
+impl FramesOf {
+    /// What to attach to: `front-door:detect`.
+    ///
+    /// # Errors
+    /// Two views are named.
+    pub fn name(&self) -> anyhow::Result<String> {
+        match &self.view {
+            None => Ok(self.camera.clone()),
+            Some(view) if self.camera.contains(':') => anyhow::bail!(
+                "{} names a view already: leave out --view {view}",
+                self.camera
+            ),
+            Some(view) => Ok(format!("{}:{view}", self.camera)),
+        }
+    }
 }
 
 /// Where the daemon listens.

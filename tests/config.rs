@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use camring::config::{
-    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Limits, Retry, Ring, Site,
-    Stream, Transport,
+    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Limits, Retry, Ring,
+    Site, Stream, Transport, View, ViewFormat,
 };
 use secrecy::ExposeSecret as _;
 
@@ -60,7 +60,7 @@ fn the_shipped_file_says_what_the_code_does_without_it() {
     assert_eq!(shipped.retry, Retry::default());
     let stream = &shipped.streams[0];
     assert_eq!(stream.transport, Transport::Tcp);
-    assert_eq!(stream.client, Client::Retina);
+    assert_eq!(stream.client, Client::Auto);
     assert_eq!(stream.cpu, Cpu::Auto);
     assert_eq!(stream.memory_per_camera, Limits::DEFAULT_MEMORY_PER_CAMERA);
 }
@@ -530,4 +530,75 @@ mod files {
             assert!(config::socket_of(Some(&path)).is_err(), "{bad}");
         }
     }
+}
+
+#[test]
+fn views_belong_to_a_stream_and_have_few_defaults() {
+    let site = site(
+        r#"
+        [[camera]]
+        name = "a"
+        url = "rtsp://192.0.2.1/"
+        [[camera.view]]
+        name = "detect"
+        width = 640
+        height = 360
+        format = "rgb24"
+        fps = 2.5
+        fit = "letterbox"
+        [[camera.view]]
+        name = "small"
+        width = 17
+        height = 19
+        format = "gray"
+        fps = 0
+
+        [[camera]]
+        name = "b"
+        [[camera.stream]]
+        name = "main"
+        url = "rtsp://192.0.2.2/"
+        [[camera.stream]]
+        name = "sub"
+        url = "rtsp://192.0.2.3/"
+        [[camera.stream.view]]
+        name = "detect"
+        width = 416
+        height = 416
+        format = "nv12"
+        "#,
+    );
+    let view = |name: &str, width, height, format, fps, fit| View {
+        name: name.into(),
+        width,
+        height,
+        format,
+        fps,
+        fit,
+    };
+    let [a, main, sub] = site.streams.as_slice() else {
+        panic!()
+    };
+    let expected = [
+        view(
+            "detect",
+            640,
+            360,
+            ViewFormat::Rgb24,
+            Some(2.5),
+            Fit::Letterbox,
+        ),
+        view("small", 17, 19, ViewFormat::Gray, None, Fit::Stretch),
+    ];
+    assert_eq!(a.views, expected);
+    assert!(main.views.is_empty());
+    let expected = [view(
+        "detect",
+        416,
+        416,
+        ViewFormat::Nv12,
+        None,
+        Fit::Stretch,
+    )];
+    assert_eq!(sub.views, expected);
 }

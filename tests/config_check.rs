@@ -67,6 +67,39 @@ enabled = false
 "#;
 
 #[test]
+fn check_counts_views_and_shows_them() {
+    let camera = "[[camera]]\nname = \"door\"\nurl = \"rtsp://192.0.2.1/\"\n";
+    let view =
+        "[[camera.view]]\nname = \"detect\"\nwidth = 640\nheight = 360\nformat = \"rgb24\"\n";
+    let plan = |text: &str| {
+        let (folder, _) = write(text);
+        let json = camring(folder.path(), &["check", "--json"]);
+        assert_eq!(json.code, Some(0), "{}", json.err);
+        let plan: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        (plan, camring(folder.path(), &["check"]).out)
+    };
+    let (without, text) = plan(camera);
+    assert!(!text.contains("VIEW"), "{text}");
+    let (with, text) = plan(&format!("{camera}{view}fps = 5\n"));
+    let row = text.lines().find(|line| line.starts_with("door:detect"));
+    let words: Vec<_> = row.unwrap_or(&text).split_whitespace().collect();
+    assert_eq!(
+        words[..5],
+        ["door:detect", "640x360", "rgb24", "5", "stretch"]
+    );
+    let bytes =
+        |plan: &serde_json::Value, pointer| plan.pointer(pointer).unwrap().as_u64().unwrap();
+    let of_view = bytes(&with, "/streams/0/views/0/memory_bytes");
+    // 4 + 1 + 16 slots, each with its pixels and at most two pages more, and a header.
+    let pixels = 21 * 640 * 360 * 3;
+    assert!((pixels..pixels + 23 * 8192).contains(&of_view), "{of_view}");
+    for pointer in ["/memory/at_1080p_bytes", "/streams/0/memory_at_1080p_bytes"] {
+        let both = (bytes(&with, pointer), bytes(&without, pointer));
+        assert_eq!(both.0, both.1 + of_view, "{pointer}");
+    }
+}
+
+#[test]
 fn check_shows_the_plan_and_no_secret() {
     let (folder, _) = write(SITE);
     for arguments in [&["check"][..], &["check", "--json"]] {

@@ -8,6 +8,13 @@ use std::process::Command;
 
 /// Where `unsafe` may be written, and why there. Everywhere else in the sources it is refused.
 const UNSAFE_MODULES: &[(&str, &str)] = &[
+    ("python/src/buffer.rs", "Python's buffer protocol"),
+    ("python/src/dlpack.rs", "tensors in capsules"),
+    ("python/src/frame.rs", "the entry points of both"),
+    (
+        "ring/capi/src/",
+        "C calls it: pointers of the caller's, functions without mangled names",
+    ),
     (
         "ring/src/attach/socket.rs",
         "descriptors arrive in control messages",
@@ -66,10 +73,12 @@ fn read(path: &Path) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Rust sources of the daemon and of the ring crate.
+/// Rust sources of the daemon, of the ring crate and of the Python extension.
 fn sources() -> Vec<PathBuf> {
     let mut all = files("src", ".rs");
     all.extend(files("ring/src", ".rs"));
+    all.extend(files("ring/capi/src", ".rs"));
+    all.extend(files("python/src", ".rs"));
     assert!(all.len() >= 3, "the sources were not found");
     all
 }
@@ -150,7 +159,12 @@ fn unsafe_is_written_only_where_it_may_be() {
             );
         }
     }
-    for library in ["src/lib.rs", "ring/src/lib.rs"] {
+    for library in [
+        "src/lib.rs",
+        "ring/src/lib.rs",
+        "ring/capi/src/lib.rs",
+        "python/src/lib.rs",
+    ] {
         let text = read(Path::new(library));
         assert!(
             text.contains("#![deny(unsafe_code)]"),
@@ -162,7 +176,9 @@ fn unsafe_is_written_only_where_it_may_be() {
 #[test]
 fn no_file_is_too_long() {
     let mut too_long = Vec::new();
-    let python = files("tests/farm", ".py");
+    let python = files("tests/farm", ".py")
+        .into_iter()
+        .chain(files("python", ".py"));
     for path in sources()
         .into_iter()
         .chain(python)

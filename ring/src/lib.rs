@@ -2,13 +2,13 @@
 //! read frames in place.
 //!
 //! ```no_run
-//! use camring_ring::{AttachOptions, Client, default_socket_path};
+//! use camring_ring::{Receiver, ReceiverOptions, default_socket_path};
 //! use std::time::Duration;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = Client::connect(&default_socket_path())?;
-//!     let mut camera = client.attach("front-door", &AttachOptions::default())?;
-//!     while let Some(frame) = camera.next_timeout(Duration::from_secs(5))? {
+//!     let options = ReceiverOptions::default();
+//!     let mut door = Receiver::attach(&default_socket_path(), &["front-door"], &options)?;
+//!     while let Some((_, frame)) = door.next_timeout(Duration::from_secs(5))? {
 //!         let luma: &[u8] = frame.plane(0); // in place: no copy, and it cannot change
 //!         let rows = luma.chunks(frame.plane_stride(0) as usize);
 //!         println!("frame {}: {} rows, missed {}", frame.sequence(), rows.len(), frame.missed());
@@ -16,6 +16,25 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Which of them
+//!
+//! - [`Receiver`]: frames of one camera or several, for as long as the program runs. It connects
+//!   again when the daemon was restarted. This is what most programs want.
+//! - [`Client`] and [`Subscription`]: one connection, which ends with the daemon, and one camera of
+//!   it each. For programs that decide themselves what to do then, and for compressed access units
+//!   ([`PacketSubscription`]).
+//! - [`Frame`]: a picture in place, with its [`FrameDescriptor`]. It stays mapped and unchanged
+//!   until it is dropped, whatever becomes of the rest. How many may be held at a time is
+//!   [`AttachOptions::pins`].
+//!
+//! A program that is slower than its camera takes [`Receiver::latest`] and is told what it missed
+//! ([`Frame::missed`]); it slows nobody down. Nothing here has a thread of its own, needs a
+//! runtime, or calls back; blocking is where a name says `wait` or `timeout`. For event loops see
+//! [`Receiver::poll_fds`].
+//!
+//! Everything that fails says why in words for the person who has to mend it: [`AttachError`],
+//! [`RingError`].
 //!
 //! # Promises
 //!
@@ -31,12 +50,13 @@
 //! 6. No SIGBUS: memory is sealed against resizing, and reserved before it is written.
 //! 7. A subscriber learns what it missed, and why a ring changed.
 //!
-//! # Map
+//! # The daemon's side
 //!
-//! [`layout`] the bytes · [`SealedMemory`] memory · [`FrameRingSpec`], [`FrameWriter`] and
-//! [`Subscription`], [`Frame`] the frame ring · [`PacketRingSpec`], [`PacketWriter`],
-//! [`PacketReader`] the packet ring · [`BellPage`], [`PinPage`] the pages between one subscriber
-//! and the writers · [`attach`] how descriptors get across · [`Client`] a program's connection.
+//! The rest is what a daemon needs to make rings and hand them out, and what other implementations
+//! read: [`layout`] the bytes · [`SealedMemory`] memory · [`FrameRingSpec`] and [`FrameWriter`] the
+//! frame ring · [`PacketRingSpec`], [`PacketWriter`] and [`PacketReader`] the packet ring ·
+//! [`BellPage`], [`PinPage`] the pages between one subscriber and the writers · [`attach`] how
+//! descriptors get across.
 //!
 //! The protocols (`frames/protocol.rs`, `packets/protocol.rs`, `bell/protocol.rs`) are written
 //! over words in any memory; with `--cfg loom` only they are compiled, and the models run them.
@@ -52,6 +72,11 @@ pub(crate) mod frames;
 pub mod layout;
 pub(crate) mod packets;
 pub(crate) mod sync;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(all(test, loom))]
 mod model;
@@ -87,7 +112,10 @@ pub use crate::{
     },
     pins::PinPage,
     pixel::{ColorRange, MATRIX_UNSPECIFIED, PixelFormat},
-    subscriber::{AttachOptions, Client, Frame, PacketSubscription, RingChange, Subscription},
+    subscriber::{
+        AttachOptions, Client, Frame, PacketSubscription, RETRY_PAUSE, Receiver, ReceiverOptions,
+        RingChange, Subscription, Waiter,
+    },
 };
 
 /// `CLOCK_MONOTONIC` in ns.
@@ -107,6 +135,8 @@ const _: () = {
     send_and_sync::<SealedMemory>();
     send_and_sync::<Bell>();
     send_and_sync::<PacketReader>();
+    send_and_sync::<Waiter>();
+    send::<Receiver>();
     send::<Subscription>();
     send::<PacketSubscription>();
     send::<FrameWriter>();

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
+use crate::reader::client::Choice;
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -98,6 +99,9 @@ struct PlannedStream {
     has_password: bool,
     transport: &'static str,
     client: &'static str,
+    /// The one it begins with: `retina` or `ffmpeg`.
+    client_used: &'static str,
+    client_reason: &'static str,
     /// `auto`, `any` or `fixed`.
     cpu: &'static str,
     /// Empty: any, or not enabled.
@@ -113,6 +117,19 @@ struct PlannedStream {
     memory_at_1080p_bytes: u64,
     memory_limit_bytes: u64,
     largest_picture: Option<&'static str>,
+    views: Vec<PlannedView>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedView {
+    /// As detectors attach to it: `front-door:detect`.
+    name: String,
+    width: u32,
+    height: u32,
+    format: &'static str,
+    fps: Option<f32>,
+    fit: &'static str,
+    memory_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -295,6 +312,11 @@ impl Plan {
         out.push_str("\n\n");
         out.push_str(&table(&self.rows()));
         out.push('\n');
+        let views = self.view_rows();
+        if views.len() > 1 {
+            out.push_str(&table(&views));
+            out.push('\n');
+        }
 
         let memory = &self.memory;
         let _ = write!(
@@ -374,7 +396,10 @@ impl Plan {
             rows.push(vec![
                 stream.name.clone(),
                 url,
-                stream.transport.to_owned(),
+                match stream.client_used {
+                    "retina" => stream.transport.to_owned(),
+                    other => format!("{} ({other})", stream.transport),
+                },
                 core,
                 decode,
                 show_size(stream.memory_at_1080p_bytes),
@@ -386,8 +411,28 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Views have their ring only once somebody has looked at them.
+    fn view_rows(&self) -> Vec<Vec<String>> {
+        let head = ["VIEW", "SIZE", "FORMAT", "FPS", "FIT", "RING"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for view in self.streams.iter().flat_map(|stream| &stream.views) {
+            rows.push(vec![
+                view.name.clone(),
+                format!("{}x{}", view.width, view.height),
+                view.format.to_owned(),
+                view.fps.map_or_else(|| "all".into(), |fps| fps.to_string()),
+                view.fit.to_owned(),
+                show_size(view.memory_bytes),
+            ]);
+        }
+        rows
+    }
+}
+
 impl PlannedStream {
     fn new(stream: &Stream, cores: Vec<u32>) -> Self {
+        let planned = Choice::plan(stream.client, stream.url.scheme(), stream.transport.into());
         Self {
             name: stream.id.clone(),
             camera: stream.camera.clone(),
@@ -399,6 +444,8 @@ impl PlannedStream {
             has_password: stream.password.is_some(),
             transport: stream.transport.name(),
             client: stream.client.name(),
+            client_used: planned.client(),
+            client_reason: planned.reason(),
             cpu: match stream.cpu {
                 Cpu::Auto => "auto",
                 Cpu::Any => "any",
@@ -414,9 +461,27 @@ impl PlannedStream {
             ring_pins: stream.ring.pins,
             ring_slots: memory::slots(&stream.ring, memory::USUAL_DECODER_SLOTS),
             packet_bytes: stream.ring.packets,
-            memory_at_1080p_bytes: memory::rings(&stream.ring, 1920, 1080),
+            memory_at_1080p_bytes: memory::rings(&stream.ring, 1920, 1080)
+                .saturating_add(memory::views(&stream.ring, &stream.views)),
             memory_limit_bytes: stream.memory_per_camera,
-            largest_picture: memory::largest_picture(&stream.ring, stream.memory_per_camera),
+            largest_picture: memory::largest_picture(
+                &stream.ring,
+                &stream.views,
+                stream.memory_per_camera,
+            ),
+            views: stream
+                .views
+                .iter()
+                .map(|view| PlannedView {
+                    name: format!("{}:{}", stream.id, view.name),
+                    width: view.width,
+                    height: view.height,
+                    format: view.format.name(),
+                    fps: view.fps,
+                    fit: view.fit.name(),
+                    memory_bytes: view.ring_bytes(&stream.ring),
+                })
+                .collect(),
         }
     }
 

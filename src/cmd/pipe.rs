@@ -72,12 +72,13 @@ pub fn run(args: PipeArgs, global: &Global) -> anyhow::Result<()> {
     );
     // Not a pipe, or more than this user may have: as it is, then.
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
+    let name = args.frames_of.name()?;
     let client = cmd::connect(&cmd::socket(&args.socket, global)?)?;
     let options = AttachOptions {
         include_corrupt: args.corrupt,
         ..AttachOptions::default()
     };
-    let mut frames = client.attach(&args.camera, &options)?;
+    let mut frames = client.attach(&name, &options)?;
     let mut out = stdout.lock();
     let mut bytes = Vec::new();
     let mut begun: Option<Shape> = None;
@@ -95,9 +96,8 @@ pub fn run(args: PipeArgs, global: &Global) -> anyhow::Result<()> {
         let shape = Shape::of(&frame);
         if let Some(before) = begun.filter(|before| *before != shape) {
             bail!(
-                "{}: the camera changed its pictures from {before} to {shape} after {taken} \
-                 frames, and a stream of them has one size: start it again",
-                args.camera
+                "{name}: the camera changed its pictures from {before} to {shape} after {taken} \
+                 frames, and a stream of them has one size: start it again"
             );
         }
         if begun.is_some() && !args.latest {
@@ -142,8 +142,7 @@ pub fn run(args: PipeArgs, global: &Global) -> anyhow::Result<()> {
     }
     if missed > 0 {
         tracing::warn!(
-            "{}: {missed} frames were overwritten before the output was ready for them",
-            args.camera
+            "{name}: {missed} frames were overwritten before the output was ready for them"
         );
     }
     Ok(())

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use camring_ring::Codec;
 use tokio::time::{sleep_until, timeout};
 
-use crate::cli::{Global, ProbeArgs, ProbeTransport};
+use crate::cli::{Global, ProbeArgs, ProbeClient, ProbeTransport};
 use crate::cmd;
-use crate::config::{self, Environment};
+use crate::config::{self, Client, Environment};
 use crate::media::parameters::{self, StreamParameters};
-use crate::reader::retina_source::{OfferedTrack, RetinaConnector, RetinaSource};
+use crate::reader::client::{AnyConnector, AnySource, Choice};
 use crate::reader::source::{
-    AccessUnit, Connector as _, SenderReport, Source as _, SourceConfig, SourceError,
+    AccessUnit, Connector as _, OfferedTrack, SenderReport, Source as _, SourceConfig, SourceError,
     SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, limits,
 };
 use crate::reader::timeline::{Arrival, PTS_RATE, Timeline};
@@ -34,6 +34,7 @@ struct BadUrl(String);
 struct Findings {
     host: String,
     transport: Transport,
+    client: Choice,
     address: Option<IpAddr>,
     /// From the beginning to the answer to PLAY.
     connected: Option<Duration>,
@@ -145,11 +146,19 @@ pub fn run(args: ProbeArgs, _global: &Global) -> anyhow::Result<()> {
     config.transport = match args.transport {
         ProbeTransport::Tcp => Transport::Tcp,
         ProbeTransport::Udp => Transport::Udp,
+        ProbeTransport::Multicast => Transport::Multicast,
+        ProbeTransport::Http => Transport::Http,
+    };
+    config.tls_verify = !args.no_tls_verify;
+    let client = match args.client {
+        ProbeClient::Auto => Client::Auto,
+        ProbeClient::Retina => Client::Retina,
+        ProbeClient::Ffmpeg => Client::Ffmpeg,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let findings = runtime.block_on(probe(&config, Duration::from_secs(args.seconds)));
+    let findings = runtime.block_on(probe(&config, client, Duration::from_secs(args.seconds)));
     // A name server that hangs holds a thread, which need not be waited for.
     runtime.shutdown_background();
     cmd::print(&match args.json {
@@ -162,11 +171,12 @@ pub fn run(args: ProbeArgs, _global: &Global) -> anyhow::Result<()> {
     }
 }
 
-async fn probe(config: &SourceConfig, window: Duration) -> Findings {
+async fn probe(config: &SourceConfig, client: Client, window: Duration) -> Findings {
     let start = Instant::now();
     let mut findings = Findings {
         host: config.host(),
         transport: config.transport,
+        client: Choice::plan(client, config.url.scheme(), config.transport),
         address: None,
         connected: None,
         offered: Vec::new(),
@@ -175,7 +185,7 @@ async fn probe(config: &SourceConfig, window: Duration) -> Findings {
         measured: Measured::default(),
         failure: None,
     };
-    let connector = RetinaConnector::new();
+    let connector = AnyConnector::new(client, |_| ());
     let source = async {
         let address = resolve(config).await?;
         findings.address = Some(address);
@@ -199,7 +209,7 @@ async fn probe(config: &SourceConfig, window: Duration) -> Findings {
 /// Receives for `window` after the first unit.
 async fn receive(
     config: &SourceConfig,
-    source: &mut RetinaSource,
+    source: &mut AnySource,
     window: Duration,
     start: Instant,
     findings: &mut Findings,

@@ -23,13 +23,14 @@ use crate::media::{MediaError, jpeg};
 /// No daemon (exit code 3), no such camera, no frame in time, or the file cannot be written.
 pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
     let until = Instant::now() + args.timeout;
+    let name = args.frames_of.name()?;
     let client = cmd::connect(&cmd::socket(&args.socket, global)?)?;
     let options = AttachOptions {
         pins: 1,
         timeout: args.timeout,
         ..AttachOptions::default()
     };
-    let mut frames = client.attach(&args.camera, &options)?;
+    let mut frames = client.attach(&name, &options)?;
     let frame = loop {
         if let Some(frame) = frames.latest().map_err(cmd::while_attached)? {
             break frame;
@@ -38,13 +39,13 @@ pub fn run(args: SnapshotArgs, global: &Global) -> anyhow::Result<()> {
         ensure!(
             !left.is_zero(),
             "{}: no frame within {:?}; camring status says what its camera does",
-            args.camera,
+            name,
             args.timeout
         );
         frames.wait(Some(left)).map_err(cmd::while_attached)?;
     };
     let image = encode(&frame, args.quality)
-        .with_context(|| format!("{}: cannot encode the frame as JPEG", args.camera))?;
+        .with_context(|| format!("{name}: cannot encode the frame as JPEG"))?;
     drop(frame);
     if args.output == Path::new("-") {
         return io::stdout()

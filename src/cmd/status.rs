@@ -103,11 +103,14 @@ fn table(status: &Value, columns: Option<usize>) -> String {
             }
         }
         lines.push(line.trim_end().to_owned());
-        if index > 0
-            && let Some(reason) = reason(&cameras[index - 1])
-        {
+        let Some(camera) = index.checked_sub(1).map(|index| &cameras[index]) else {
+            continue;
+        };
+        if let Some(reason) = reason(camera) {
             lines.push(format!("  └ {reason}"));
         }
+        let views = camera["views"].as_array();
+        lines.extend(views.into_iter().flatten().map(view));
     }
     let most = columns.unwrap_or(usize::MAX);
     lines
@@ -170,8 +173,37 @@ fn row(camera: &Value) -> [String; 12] {
     ]
 }
 
-/// Why a camera is not streaming.
+/// A view, under its camera.
+fn view(view: &Value) -> String {
+    let dropped = view["frames_dropped"].as_object();
+    let dropped: u64 = dropped.map_or(0, |reasons| {
+        reasons.values().filter_map(Value::as_u64).sum()
+    });
+    let looked_at = view["subscribers"] != 0;
+    format!(
+        "  :{} {}x{} {}{}, subs {}, ring {}{}",
+        text(&view["name"]),
+        number(&view["width"], 0, ""),
+        number(&view["height"], 0, ""),
+        text(&view["format"]),
+        match looked_at {
+            true => format!(", {}", number(&view["fps_published"], 1, " fps")),
+            false => ", idle".to_owned(),
+        },
+        number(&view["subscribers"], 0, ""),
+        bytes(&view["ring_bytes"]),
+        match dropped {
+            0 => String::new(),
+            dropped => format!(", dropped {dropped}"),
+        },
+    )
+}
+
+/// Why a camera is not streaming; or, if it is, why it is not read by the usual client.
 fn reason(camera: &Value) -> Option<String> {
+    if camera["state"] == "streaming" && camera["client"] == "ffmpeg" {
+        return Some(format!("by ffmpeg: {}", text(&camera["client_reason"])));
+    }
     let reason = camera["reason"]
         .as_str()
         .filter(|reason| !reason.is_empty())?;
@@ -232,7 +264,15 @@ mod tests {
                 {"name": "front-door", "state": "streaming", "reason": "", "codec": "h264", "width": 1280,
                  "height": 720, "fps_published": 15.02, "last_frame_age_ms": 31, "latency_p50_ms": 3.21,
                  "latency_p99_ms": 8.04, "cpu_percent": 7.5, "memory_bytes": 12 << 20, "subscribers": 1,
-                 "frames_dropped": {"overload": 1, "no_slot": 2}, "rtp_packets_lost": 0},
+                 "frames_dropped": {"overload": 1, "no_slot": 2}, "rtp_packets_lost": 0,
+                 "client": "ffmpeg", "client_reason": "auto: multicast",
+                 "views": [
+                    {"name": "detect", "width": 640, "height": 360, "format": "rgb24",
+                     "fps_published": 4.98, "subscribers": 2, "ring_bytes": 14 << 20,
+                     "frames_dropped": {"no_slot": 3}},
+                    {"name": "idle", "width": 64, "height": 48, "format": "gray",
+                     "fps_published": 0.0, "subscribers": 0, "ring_bytes": 0, "frames_dropped": {}},
+                 ]},
                 {"name": "yard", "state": "backoff", "reason": "connection\u{1b}[2J refused"},
             ],
         });
@@ -240,6 +280,9 @@ mod tests {
 demo: 1 of 2 streaming, up 1m05s, 50.0M promised to rings
 CAMERA      STATE      CODEC  SIZE       FPS   AGE    LATENCY   CPU  MEMORY  SUBS  DROPPED  LOST
 front-door  streaming  h264   1280x720  15.0  31ms  3.2/8.0ms  7.5%   12.0M     1        3     0
+  └ by ffmpeg: auto: multicast
+  :detect 640x360 rgb24, 5.0 fps, subs 2, ring 14.0M, dropped 3
+  :idle 64x48 gray, idle, subs 0, ring 0B
 yard        backoff    -      -            -     -          -     -       -     -        0     -
   └ connection [2J refused
 ";

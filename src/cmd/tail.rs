@@ -51,7 +51,7 @@ pub fn run(args: TailArgs, global: &Global) -> anyhow::Result<()> {
         include_corrupt: args.corrupt,
         ..AttachOptions::default()
     };
-    let mut frames = client.attach(&args.camera, &options)?;
+    let mut frames = client.attach(&args.frames_of.name()?, &options)?;
     let mut given = 0u64;
     while args.frames.is_none_or(|n| given < n) {
         let frame = if args.latest {

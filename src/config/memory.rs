@@ -6,6 +6,7 @@
 use camring_ring::{FrameRingSpec, PacketRingSpec};
 
 use super::site::Ring;
+use super::view::View;
 
 /// Slots that a decoder refers to in most streams: two without, four with three reference frames.
 pub const USUAL_DECODER_SLOTS: u32 = 4;
@@ -54,13 +55,20 @@ fn units(packets: u64) -> u32 {
     units.next_power_of_two()
 }
 
-/// What a stream takes at the very least, in bytes.
-pub fn least(ring: &Ring) -> u64 {
-    rings(ring, SMALLEST.0, SMALLEST.1)
+/// The rings of a stream's views, should somebody look at all of them, in bytes.
+pub fn views(ring: &Ring, views: &[View]) -> u64 {
+    let each = views.iter().map(|view| view.ring_bytes(ring));
+    each.fold(0, u64::saturating_add)
 }
 
-/// The largest of the usual picture sizes for which `bytes` are enough.
-pub fn largest_picture(ring: &Ring, bytes: u64) -> Option<&'static str> {
+/// What a stream takes at the very least, in bytes.
+pub fn least(ring: &Ring, of_stream: &[View]) -> u64 {
+    rings(ring, SMALLEST.0, SMALLEST.1).saturating_add(views(ring, of_stream))
+}
+
+/// The largest of the usual picture sizes for which `bytes` are enough, beside its views.
+pub fn largest_picture(ring: &Ring, of_stream: &[View], bytes: u64) -> Option<&'static str> {
+    let bytes = bytes.saturating_sub(views(ring, of_stream));
     const USUAL: [(&str, u32, u32); 7] = [
         ("7680x4320", 7680, 4320),
         ("3840x2160", 3840, 2160),
@@ -83,8 +91,8 @@ mod tests {
     fn defaults_have_room_for_4k() {
         let ring = Ring::default();
         let limit = Limits::default().memory_per_camera;
-        assert_eq!(largest_picture(&ring, limit), Some("3840x2160"));
-        assert_eq!(largest_picture(&ring, 100), None);
+        assert_eq!(largest_picture(&ring, &[], limit), Some("3840x2160"));
+        assert_eq!(largest_picture(&ring, &[], 100), None);
     }
 
     #[test]
@@ -97,11 +105,14 @@ mod tests {
         assert!(slots(&most, MOST_DECODER_SLOTS) <= 255);
         assert!(rings(&most, 7680, 4320) < u64::MAX);
         assert!(
-            least(&Ring {
-                depth: 1,
-                pins: 1,
-                packets: Ring::MIN_PACKETS
-            }) < 5 << 20
+            least(
+                &Ring {
+                    depth: 1,
+                    pins: 1,
+                    packets: Ring::MIN_PACKETS
+                },
+                &[]
+            ) < 5 << 20
         );
     }
 }

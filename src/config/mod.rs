@@ -12,6 +12,7 @@ mod raw;
 mod resolve;
 mod site;
 mod value;
+mod view;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };
 pub use value::{Environment, duration as parse_duration, show_duration, show_size};
+pub use view::{Fit, View, ViewFormat};
 
 /// Where the configuration is looked for when none is named, in this order.
 pub const PLACES: [&str; 2] = ["/etc/camring/config.toml", "./config.toml"];

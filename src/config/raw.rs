@@ -292,7 +292,10 @@ impl<'t> Section<'t> {
         let camera = self.path.starts_with("camera");
         let home = names.max_by_key(|path| path.starts_with("camera") == camera)?;
         Some(match home {
-            "camera" | "camera.stream" => format!("[[{home}]]"),
+            "camera.view" if self.path.starts_with("camera.stream") => {
+                "[[camera.stream.view]]".to_owned()
+            }
+            "camera" | "camera.stream" | "camera.view" => format!("[[{home}]]"),
             "ring" | "decode" | "retry" if camera => {
                 let end = if self.path.starts_with("camera.stream") {
                     13
@@ -311,6 +314,7 @@ macro_rules! table {
     ($(#[$doc:meta])* $name:ident {
         $($key:ident: $type:ty,)*
         $(; $($sub:ident: $sub_type:ident,)*)?
+        $(; [] $($list:ident: $list_type:ident,)*)?
     }) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -320,11 +324,15 @@ macro_rules! table {
             pub span: Range<usize>,
             $(pub $key: Field<$type>,)*
             $($(pub $sub: $sub_type,)*)?
+            $($(pub $list: Vec<$list_type>,)*)?
         }
 
         impl $name {
-            pub const KEYS: &[&'static str] =
-                &[$(stringify!($key),)* $($(stringify!($sub),)*)?];
+            pub const KEYS: &[&'static str] = &[
+                $(stringify!($key),)*
+                $($(stringify!($sub),)*)?
+                $($(stringify!($list),)*)?
+            ];
 
             #[allow(clippy::allow_attributes, unused_mut, reason = "not all tables have both")]
             fn read(section: &Section<'_>, keys: &[&'static str], problems: &mut Vec<Problem>)
@@ -337,6 +345,12 @@ macro_rules! table {
                         Some(sub) => $sub_type::read(&sub, $sub_type::KEYS, problems),
                         None => $sub_type::default(),
                     },)*)?
+                    $($($list: section.subs(stringify!($list), problems)
+                        .map(|(sections, _)| sections)
+                        .unwrap_or_default()
+                        .iter()
+                        .map(|each| $list_type::read(each, $list_type::KEYS, problems))
+                        .collect(),)*)?
                 };
                 for meant in section.unknown(keys, problems) {
                     $(if meant == stringify!($key) && raw.$key.is_absent() {
@@ -353,6 +367,7 @@ macro_rules! table {
                     span: 0..0,
                     $($key: Field::Absent,)*
                     $($($sub: $sub_type::default(),)*)?
+                    $($($list: Vec::new(),)*)?
                 }
             }
         }
@@ -411,6 +426,18 @@ table! {
 }
 
 table! {
+    /// `[[camera.view]]`, `[[camera.stream.view]]`
+    RawView {
+        name: String,
+        width: i64,
+        height: i64,
+        format: String,
+        fps: f64,
+        fit: String,
+    }
+}
+
+table! {
     /// `[[camera.stream]]`, and all of `[[camera]]` but its streams
     RawStream {
         name: String,
@@ -419,6 +446,7 @@ table! {
         password: String,
         transport: String,
         client: String,
+        tls_verify: bool,
         cpu: RawCpu,
         enabled: bool,
         memory: SizeText,
@@ -426,6 +454,8 @@ table! {
         ring: RawRing,
         decode: RawDecode,
         retry: RawRetry,
+        ; []
+        view: RawView,
     }
 }
 
@@ -458,12 +488,14 @@ const CAMERA: &[&str] = &[
     "password",
     "transport",
     "client",
+    "tls_verify",
     "cpu",
     "enabled",
     "memory",
     "ring",
     "decode",
     "retry",
+    "view",
     "stream",
 ];
 
@@ -477,6 +509,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("retry", RawRetry::KEYS),
     ("camera", CAMERA),
     ("camera.stream", RawStream::KEYS),
+    ("camera.view", RawView::KEYS),
 ];
 
 impl RawConfig {

@@ -5,6 +5,7 @@
 
 mod settings;
 mod source;
+mod views;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use super::memory;
 use super::raw::{Field, RawCamera, RawConfig, RawSite, RawStream};
 use super::site::{Client, Cpu, Decode, Retry, Ring, Site, Stream, Transport};
 use super::value::{self, Environment, show_size};
+use super::view::View;
 
 pub use settings::show_cores;
 pub use source::{camera_url, plain_password};
@@ -45,6 +47,7 @@ struct Base {
     memory_at: Option<Range<usize>>,
     transport: Transport,
     client: Client,
+    tls_verify: bool,
     cpu: Cpu,
     enabled: bool,
     username: Option<(String, Range<usize>)>,
@@ -79,7 +82,8 @@ impl<'a> Resolver<'a> {
             memory: limits.memory_per_camera,
             memory_at: place(&raw.limits.memory_per_camera),
             transport: Transport::Tcp,
-            client: Client::Retina,
+            client: Client::Auto,
+            tls_verify: true,
             cpu: Cpu::Auto,
             enabled: true,
             username: None,
@@ -193,6 +197,7 @@ impl<'a> Resolver<'a> {
                     .label("needs `url = \"rtsp://…\"`, or one [[camera.stream]] or more"),
             );
         }
+        self.no_views(own, raw_streams.first());
         let mut names = HashMap::new();
         for (index, raw) in raw_streams.iter().enumerate() {
             let stream_name = self.name(raw, "[[camera.stream]]", shown, &mut names);
@@ -229,12 +234,25 @@ impl<'a> Resolver<'a> {
         camera: Option<&str>,
         taken: &mut HashMap<String, Range<usize>>,
     ) -> Option<String> {
-        let Some(written) = raw.name.set() else {
-            if raw.name.is_absent() {
+        let what = if camera.is_some() { "stream" } else { "camera" };
+        let written = (&raw.name, &raw.span);
+        self.name_of(written, (table, "front-door", what), camera, taken)
+    }
+
+    /// The same of anything: how it is written and where, and the table, an example, and what it is.
+    fn name_of(
+        &mut self,
+        (written, span): (&Field<String>, &Range<usize>),
+        (table, example, what): (&str, &str, &str),
+        camera: Option<&str>,
+        taken: &mut HashMap<String, Range<usize>>,
+    ) -> Option<String> {
+        let Some(written) = written.set() else {
+            if written.is_absent() {
                 self.problems.push(
-                    Problem::new(format!("{table} has no `name`"), raw.span.clone())
+                    Problem::new(format!("{table} has no `name`"), span.clone())
                         .camera(camera)
-                        .label("needs a name, such as `name = \"front-door\"`"),
+                        .label(format!("needs a name, such as `name = {example:?}`")),
                 );
             }
             return None;
@@ -249,7 +267,6 @@ impl<'a> Resolver<'a> {
             return None;
         }
         if let Some(first) = taken.get(name) {
-            let what = if camera.is_some() { "stream" } else { "camera" };
             self.problems.push(
                 Problem::new(format!("there are two {what}s `{name}`"), written.span())
                     .camera(camera)
@@ -273,8 +290,11 @@ impl<'a> Resolver<'a> {
         raw: &RawStream,
         shown: Option<&str>,
     ) -> Option<Stream> {
-        let (url, username, password) = self.url(url, &base, shown)?;
-        self.memory(&base, raw, shown);
+        let views = self.views(raw, shown);
+        let written = url;
+        let (url, username, password) = self.url(written, &base, shown)?;
+        self.memory(&base, &views, raw, shown);
+        self.reachable(&base, raw, &url, written.span(), shown);
         let camera = camera?;
         let (id, alias) = match &stream {
             Some(stream) => (format!("{camera}/{stream}"), first.then(|| camera.clone())),
@@ -290,17 +310,20 @@ impl<'a> Resolver<'a> {
             password,
             transport: base.transport,
             client: base.client,
+            tls_verify: base.tls_verify,
             cpu: base.cpu,
             enabled: base.enabled,
             decode: base.decode,
             ring: base.ring,
             retry: base.retry,
             memory_per_camera: base.memory,
+            views,
         })
     }
 
-    fn memory(&mut self, base: &Base, raw: &RawStream, camera: Option<&str>) {
-        let need = memory::least(&base.ring);
+    fn memory(&mut self, base: &Base, views: &[View], raw: &RawStream, camera: Option<&str>) {
+        let of_views = memory::views(&base.ring, views);
+        let need = memory::least(&base.ring, views);
         if base.memory >= need {
             return;
         }
@@ -324,7 +347,7 @@ impl<'a> Resolver<'a> {
                 ))
                 .help(format!(
                     "{} slots (depth {} + 1 + {} for the decoder + pins {}) for pictures of \
-                     {}x{}, and {} of packets; more memory, or fewer of these",
+                     {}x{}, and {} of packets{}; more memory, or fewer of these",
                     memory::slots(&base.ring, memory::USUAL_DECODER_SLOTS),
                     base.ring.depth,
                     memory::USUAL_DECODER_SLOTS,
@@ -332,6 +355,11 @@ impl<'a> Resolver<'a> {
                     memory::SMALLEST.0,
                     memory::SMALLEST.1,
                     show_size(base.ring.packets),
+                    match views.len() {
+                        0 => String::new(),
+                        1 => format!(", and {} for its view", show_size(of_views)),
+                        n => format!(", and {} for its {n} views", show_size(of_views)),
+                    },
                 )),
         );
     }
@@ -350,7 +378,7 @@ impl<'a> Resolver<'a> {
         }
         let need: u64 = site
             .enabled()
-            .map(|stream| memory::least(&stream.ring))
+            .map(|stream| memory::least(&stream.ring, &stream.views))
             .sum();
         if let Some(total) = site.limits.memory_total
             && total < need

@@ -15,6 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::view::View;
+
 /// Everything that one daemon does: site-wide settings, and one [`Stream`] for each reader process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -88,6 +90,8 @@ pub struct Stream {
     pub transport: Transport,
     /// Which RTSP implementation reads it.
     pub client: Client,
+    /// With `rtsps://`: the camera must prove who it is.
+    pub tls_verify: bool,
     /// Where the reader runs.
     pub cpu: Cpu,
     /// False: listed, but no process is started.
@@ -100,6 +104,8 @@ pub struct Stream {
     pub retry: Retry,
     /// What the rings of this stream may take, in bytes.
     pub memory_per_camera: u64,
+    /// Other shapes of its frames, at most [`View::MAX_VIEWS`].
+    pub views: Vec<View>,
 }
 
 impl Stream {
@@ -125,12 +131,14 @@ impl fmt::Debug for Stream {
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("transport", &self.transport)
             .field("client", &self.client)
+            .field("tls_verify", &self.tls_verify)
             .field("cpu", &self.cpu)
             .field("enabled", &self.enabled)
             .field("decode", &self.decode)
             .field("ring", &self.ring)
             .field("retry", &self.retry)
             .field("memory_per_camera", &self.memory_per_camera)
+            .field("views", &self.views)
             .finish()
     }
 }
@@ -148,12 +156,14 @@ impl PartialEq for Stream {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
             ring,
             retry,
             memory_per_camera,
+            views,
         } = self;
         let secret = |s: &Option<SecretString>| s.as_ref().map(|s| s.expose_secret().to_owned());
         *camera == other.camera
@@ -165,12 +175,14 @@ impl PartialEq for Stream {
             && secret(password) == secret(&other.password)
             && *transport == other.transport
             && *client == other.client
+            && *tls_verify == other.tls_verify
             && *cpu == other.cpu
             && *enabled == other.enabled
             && *decode == other.decode
             && *ring == other.ring
             && *retry == other.retry
             && *memory_per_camera == other.memory_per_camera
+            && *views == other.views
     }
 }
 
@@ -182,6 +194,10 @@ pub enum Transport {
     Tcp,
     /// Packets of their own: lower delay on a bad network, at the price of losses.
     Udp,
+    /// To a multicast group that the camera names.
+    Multicast,
+    /// Inside of HTTP, for networks that let nothing else through.
+    Http,
 }
 
 impl Transport {
@@ -190,6 +206,8 @@ impl Transport {
         match self {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
+            Transport::Multicast => "multicast",
+            Transport::Http => "http",
         }
     }
 }
@@ -198,15 +216,21 @@ impl Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Client {
+    /// `retina` where it can, libavformat for the rest.
+    Auto,
     /// The `retina` crate.
     Retina,
+    /// libavformat.
+    Ffmpeg,
 }
 
 impl Client {
     /// As written in the configuration.
     pub fn name(self) -> &'static str {
         match self {
+            Client::Auto => "auto",
             Client::Retina => "retina",
+            Client::Ffmpeg => "ffmpeg",
         }
     }
 }
@@ -263,8 +287,9 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Four frames are 160 ms at 25 fps: room for a detector that is late once.
-    pub const DEFAULT_DEPTH: u32 = 4;
+    /// Three frames are 120 ms at 25 fps: room for a detector that is late once. One more is one more
+    /// picture that stays in memory: 66 MiB with 50 cameras of 720p.
+    pub const DEFAULT_DEPTH: u32 = 3;
     /// Eight subscribers with the usual quota of two.
     pub const DEFAULT_PINS: u32 = 16;
     /// Eight seconds at 8 Mbit/s: at least one whole group of pictures of most cameras.
@@ -441,12 +466,14 @@ pub mod with_secret {
         password: Option<String>,
         transport: Transport,
         client: Client,
+        tls_verify: bool,
         cpu: Cpu,
         enabled: bool,
         decode: Decode,
         ring: Ring,
         retry: Retry,
         memory_per_camera: u64,
+        views: Vec<View>,
     }
 
     /// Writes the stream, password included.
@@ -461,12 +488,14 @@ pub mod with_secret {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
             ring,
             retry,
             memory_per_camera,
+            views,
         } = stream.clone();
         Wire {
             camera,
@@ -478,12 +507,14 @@ pub mod with_secret {
             password: password.map(|password| password.expose_secret().to_owned()),
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
             ring,
             retry,
             memory_per_camera,
+            views,
         }
         .serialize(serializer)
     }
@@ -500,12 +531,14 @@ pub mod with_secret {
             password,
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
             ring,
             retry,
             memory_per_camera,
+            views,
         } = Wire::deserialize(deserializer)?;
         Ok(Stream {
             camera,
@@ -517,12 +550,14 @@ pub mod with_secret {
             password: password.map(SecretString::from),
             transport,
             client,
+            tls_verify,
             cpu,
             enabled,
             decode,
             ring,
             retry,
             memory_per_camera,
+            views,
         })
     }
 }
@@ -541,13 +576,15 @@ mod tests {
             username: Some("admin".into()),
             password: Some("canary-1".to_owned().into()),
             transport: Transport::Tcp,
-            client: Client::Retina,
+            client: Client::Auto,
+            tls_verify: false,
             cpu: Cpu::Cores(vec![0, 1]),
             enabled: true,
             decode: Decode::default(),
             ring: Ring::default(),
             retry: Retry::default(),
             memory_per_camera: 1 << 29,
+            views: Vec::new(),
         }
     }
 

@@ -37,7 +37,7 @@ use crate::config::{self, Stream};
 use crate::health::{Health, HealthError};
 use crate::sys;
 
-/// Which of a stream's two rings.
+/// Which of a stream's rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RingKind {
@@ -45,6 +45,15 @@ pub enum RingKind {
     Frames,
     /// Access units as the camera sent them.
     Packets,
+    /// Decoded pictures in the shape of a view: its place in [`Stream::views`].
+    View(u32),
+}
+
+impl RingKind {
+    /// Whether it holds pictures, which subscribers pin, and for which pictures are decoded.
+    pub fn has_pictures(self) -> bool {
+        self != Self::Packets
+    }
 }
 
 /// From the supervisor to a reader.
@@ -72,22 +81,33 @@ pub enum ToReader {
         /// A sentence with the limit that said no.
         reason: String,
     },
+    /// Descriptor: the memory of a view's ring. Before [`ToReader::Go`]: one to resume, as with
+    /// [`ToReader::FrameRing`]. Later: somebody is about to look at the view for the first time, or
+    /// the answer to [`ToSupervisor::NeedViewRing`].
+    ViewRing {
+        /// Its place in [`Stream::views`].
+        view: u32,
+        /// Names the ring among all that the stream ever had.
+        ring_id: u64,
+        /// As in [`ToReader::FrameRing`].
+        next_sequence: u64,
+    },
     /// Descriptor: the packet ring's memory. Before [`ToReader::Go`]; one that comes later
     /// is the successor's.
     PacketRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
     },
-    /// A subscriber's pages. Descriptors: its pin page (frames only), its client's bell page, and
+    /// A subscriber's pages. Descriptors: its pin page (not for packets), its client's bell page, and
     /// a socket to send a byte to at each frame (only with `notify`).
     AddSubscriber {
-        /// The attachment; answered by [`ToSupervisor::SubscriberAdded`].
+        /// The attachment; answered by [`ToSupervisor::SubscriberAdded`] or
+        /// [`ToSupervisor::SubscriberRefused`].
         id: u64,
         /// Which ring.
         ring: RingKind,
         /// Which incarnation of that ring. Where it is not the reader's current one, the two
-        /// messages crossed: the subscriber looks at a ring that was just replaced, and moves on
-        /// by itself. Answer, and drop the pages.
+        /// messages crossed: the ring was just replaced. Refuse, and drop the pages.
         ring_id: u64,
         /// Words in the pin page: how many frames it may hold.
         pins: u32,
@@ -141,10 +161,22 @@ pub enum ToSupervisor {
     },
     /// The packet ring cannot be resumed: it is in an impossible state. Answered by
     /// [`ToReader::PacketRing`] with a new one; a reader may as well exit, the next one gets it.
-    /// (For a frame ring: [`ToSupervisor::NeedFrameRing`].)
+    /// (For a frame ring: [`ToSupervisor::NeedFrameRing`]; for a view's: [`ToSupervisor::NeedViewRing`].)
     NeedPacketRing,
+    /// The ring of a view cannot be resumed: it is in an impossible state. Answered by
+    /// [`ToReader::ViewRing`] with a new one, where there is memory for it.
+    NeedViewRing {
+        /// Its place in [`Stream::views`].
+        view: u32,
+    },
     /// The pin scan and the bells of the writer include the subscriber from now on.
     SubscriberAdded {
+        /// The attachment.
+        id: u64,
+    },
+    /// The subscriber's pages are not used: its ring is not the reader's (any more), or the pages
+    /// are no good. The client is told at once, and asks again.
+    SubscriberRefused {
         /// The attachment.
         id: u64,
     },

@@ -21,7 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use histogram::{BUCKETS, Histogram};
-pub use page::{Counters, Figures, Health};
+pub use page::{Counters, Figures, Health, ViewCounters, ViewFigures};
 pub use watch::{Snapshot, Watch, sweep_stale};
 
 /// What a camera's reader is doing.

@@ -10,6 +10,7 @@ use shared_memory::{Shmem, ShmemConf};
 
 use super::histogram::{BUCKETS, Histogram, bucket};
 use super::{ClockSource, HealthError, State};
+use crate::config::View;
 use crate::sys::clock;
 
 /// Bytes of a state's reason: longer ones are cut.
@@ -139,7 +140,65 @@ counters! {
         activity,
         /// Since when it is so, in milliseconds of Unix time.
         activity_since_unix_ms,
+        /// A `reader::client::Choice` as a number; 0: none yet.
+        client,
     }
+}
+
+macro_rules! view_counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a reader counts of one view. All of them are sums.
+        #[repr(C)]
+        #[derive(Debug)]
+        pub struct ViewCounters {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+        }
+
+        /// What [`ViewCounters`] held at one moment; each word for itself.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct ViewFigures {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl ViewFigures {
+            /// `words` is a copy of the page, `from` where the view's words begin in it.
+            fn from_words(words: &[u64; PAGE_WORDS], from: usize) -> Self {
+                Self {
+                    $($name: words[from + std::mem::offset_of!(ViewCounters, $name) / 8],)*
+                }
+            }
+
+            /// These figures with an earlier reader's added.
+            pub fn after(&self, earlier: &Self) -> Self {
+                Self {
+                    $($name: self.$name.saturating_add(earlier.$name),)*
+                }
+            }
+        }
+
+        impl ViewCounters {
+            const fn new() -> Self {
+                Self {
+                    $($name: AtomicU64::new(0),)*
+                }
+            }
+        }
+    };
+}
+
+view_counters! {
+    /// Pictures converted.
+    converted,
+    /// What that took altogether, in nanoseconds.
+    convert_ns,
+    /// Of those, published.
+    published,
+    /// Not converted: all slots were held.
+    dropped_no_slot,
+    /// Not converted: the kernel had no memory for a slot not used before.
+    dropped_no_memory,
+    /// The scaler refused the picture.
+    failed,
 }
 
 /// The page: all words, so that a copy of it can be taken apart without unsafe code.
@@ -153,6 +212,7 @@ pub(super) struct Page {
     reason_len: AtomicU64,
     reason: [AtomicU64; REASON_WORDS],
     latency: [AtomicU64; BUCKETS],
+    views: [ViewCounters; View::MAX_VIEWS],
 }
 
 pub(super) const PAGE_BYTES: usize = size_of::<Page>();
@@ -169,6 +229,7 @@ impl Page {
             reason_len: AtomicU64::new(0),
             reason: [const { AtomicU64::new(0) }; REASON_WORDS],
             latency: [const { AtomicU64::new(0) }; BUCKETS],
+            views: [const { ViewCounters::new() }; View::MAX_VIEWS],
         }
     }
 }
@@ -250,6 +311,11 @@ impl Health {
         self.page().latency[bucket(ns)].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The counters of the view at this place in the configuration. `None`: there can be none.
+    pub fn view(&self, index: usize) -> Option<&ViewCounters> {
+        self.page().views.get(index)
+    }
+
     /// What was counted so far.
     pub fn latency(&self) -> Histogram {
         let page = self.page();
@@ -317,10 +383,13 @@ impl Health {
     }
 }
 
+/// Where [`text_seq`] lies in the page.
+pub(super) const TEXT_SEQ_OFFSET: usize = std::mem::offset_of!(Page, text_seq);
+
 /// The sequence word of a copy of the page: equal and even in two copies means that the state in
 /// the second was not being written.
 pub(super) fn text_seq(words: &[u64; PAGE_WORDS]) -> u64 {
-    words[std::mem::offset_of!(Page, text_seq) / 8]
+    words[TEXT_SEQ_OFFSET / 8]
 }
 
 /// The state in a copy of the page. The copy is an allegation: an unknown state is `Failed`, and
@@ -348,6 +417,13 @@ pub(super) fn parse_state(words: &[u64; PAGE_WORDS]) -> (State, String, u64) {
 pub(super) fn parse_latency(words: &[u64; PAGE_WORDS]) -> Histogram {
     let from = std::mem::offset_of!(Page, latency) / 8;
     Histogram(std::array::from_fn(|i| words[from + i]))
+}
+
+/// The views in a copy of the page.
+pub(super) fn parse_views(words: &[u64; PAGE_WORDS]) -> [ViewFigures; View::MAX_VIEWS] {
+    let from = std::mem::offset_of!(Page, views) / 8;
+    let each = size_of::<ViewCounters>() / 8;
+    std::array::from_fn(|index| ViewFigures::from_words(words, from + index * each))
 }
 
 /// The clock in a copy of the counters.

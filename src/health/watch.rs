@@ -10,7 +10,8 @@ use rustix::shm;
 use shared_memory::{Shmem, ShmemConf};
 
 use super::page::{self, PAGE_BYTES, PAGE_WORDS};
-use super::{ClockSource, Figures, HealthError, Histogram, State};
+use super::{ClockSource, Figures, HealthError, Histogram, State, ViewFigures};
+use crate::config::View;
 use crate::sys::process;
 
 const PREFIX: &str = "camring-";
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub since_unix_ms: u64,
     /// Where capture times come from.
     pub clock: Option<ClockSource>,
+    /// Of the views, by their place in the configuration.
+    pub views: [ViewFigures; View::MAX_VIEWS],
 }
 
 /// The supervisor's end of one reader's health page.
@@ -86,7 +89,7 @@ impl Watch {
 
     /// A copy of the page. `None`: the reader has truncated it, which no honest one does.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let mut before = page::text_seq(&self.read()?);
+        let mut before = self.read_text_seq()?;
         let mut words = self.read()?;
         for _ in 0..COPIES {
             let next = self.read()?;
@@ -107,7 +110,16 @@ impl Watch {
             reason,
             since_unix_ms,
             clock: page::parse_clock(&figures),
+            views: page::parse_views(&words),
         })
+    }
+
+    /// The one word of it that the first copy is compared by.
+    fn read_text_seq(&self) -> Option<u64> {
+        let mut bytes = [0u8; 8];
+        let at = page::TEXT_SEQ_OFFSET as u64;
+        self.file.read_exact_at(&mut bytes, at).ok()?;
+        Some(u64::from_ne_bytes(bytes))
     }
 
     fn read(&self) -> Option<[u64; PAGE_WORDS]> {

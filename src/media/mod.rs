@@ -6,6 +6,8 @@
 //! - [`Decoder`] is the bare decoder beneath: it renders where it is told to.
 //! - [`parameters`] reads H.264, H.265 and JPEG headers without FFmpeg.
 //! - [`jpeg`] encodes one picture.
+//! - [`ViewConverter`] scales pictures into another shape, picture after picture.
+//! - [`Demuxer`] is libavformat's RTSP client, for `reader::ffmpeg_source`.
 //!
 //! Promises: no input makes anything here panic, write outside the memory it was given, or allocate
 //! without bound. A picture that [`Picture::in_place`] hands out is not drawn into again.
@@ -21,14 +23,17 @@ pub mod ffi;
 pub mod jpeg;
 pub mod parameters;
 mod picture_decoder;
+mod view;
 
 pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
-    Decoder, DecoderOptions, Picture, PictureSlots, PublishError, Published, RingSlots, Skip,
-    SlotBuffer, warm_up,
+    Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt,
+    Notes, Picture, PictureSlots, PublishError, Published, RingSlots, Skip, SlotBuffer, Step,
+    Track, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
+pub use view::{Converted, ViewConverter, ViewShape};
 
 /// The longest access unit accepted, in bytes: an 8K key frame at the highest rate of any camera
 /// seen is below 8 MiB.

@@ -11,15 +11,21 @@
 pub mod activity;
 pub mod backoff;
 mod catch_up;
+pub mod client;
+mod damage;
 mod demand;
+pub mod ffmpeg_source;
 mod network;
 mod pipeline;
 mod publish;
 mod queue;
+mod rate;
 pub mod retina_source;
 pub mod session;
 pub mod source;
+mod ticks;
 pub mod timeline;
+mod views;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -114,9 +120,20 @@ struct Inheritance {
     /// Of the frame ring.
     next_sequence: u64,
     packets: Option<SealedMemory>,
+    views: Vec<InheritedView>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
     frames_wanted: bool,
+}
+
+/// The ring of a view, and who looks at it.
+#[derive(Debug)]
+struct InheritedView {
+    view: u32,
+    ring_id: u64,
+    memory: SealedMemory,
+    next_sequence: u64,
+    subscribers: Vec<SubscriberPages>,
 }
 
 impl Inheritance {
@@ -138,6 +155,17 @@ impl Inheritance {
                     all.frames = Some(memory(fds)?);
                 }
                 ToReader::PacketRing { .. } => all.packets = Some(memory(fds)?),
+                ToReader::ViewRing {
+                    view,
+                    ring_id,
+                    next_sequence,
+                } => all.views.push(InheritedView {
+                    view,
+                    ring_id,
+                    memory: memory(fds)?,
+                    next_sequence,
+                    subscribers: Vec::new(),
+                }),
                 ToReader::AddSubscriber {
                     id,
                     ring,
@@ -153,6 +181,12 @@ impl Inheritance {
                         // Looks at a ring that was replaced; it will attach to the new one.
                         RingKind::Frames => {}
                         RingKind::Packets => all.packet_subscribers.push(pages),
+                        RingKind::View(_) => {
+                            let mut views = all.views.iter_mut();
+                            if let Some(view) = views.find(|view| view.ring_id == ring_id) {
+                                view.subscribers.push(pages);
+                            }
+                        }
                     }
                 }
                 ToReader::Demand { frames } => all.frames_wanted = frames,
@@ -184,12 +218,11 @@ fn subscriber_pages(
     fds: Vec<OwnedFd>,
 ) -> Result<SubscriberPages, ReaderError> {
     let mut fds = fds.into_iter();
-    let pins = match ring {
-        RingKind::Frames => {
-            let fd = fds.next().ok_or(ReaderError::NoDescriptor("pin page"))?;
-            Some(SealedMemory::from_fd(fd)?)
-        }
-        RingKind::Packets => None,
+    let pins = if ring.has_pictures() {
+        let fd = fds.next().ok_or(ReaderError::NoDescriptor("pin page"))?;
+        Some(SealedMemory::from_fd(fd)?)
+    } else {
+        None
     };
     let bell = fds.next().ok_or(ReaderError::NoDescriptor("bell page"))?;
     let notify = if notify {
@@ -272,10 +305,19 @@ fn prepare(
             next_sequence: inheritance.next_sequence,
         });
     }
+    for view in inheritance.views {
+        units.tell(ToDecoder::ViewRing {
+            view: view.view,
+            memory: view.memory,
+            present: view.subscribers,
+            next_sequence: view.next_sequence,
+        });
+    }
     let wanted = camera.decode.mode != DecodeMode::OnDemand || inheritance.frames_wanted;
     let publisher = Publisher::new(
         camera.decode.max_fps,
         camera.ring.pins,
+        camera.views.clone(),
         health.clone(),
         report.clone(),
     );
@@ -300,6 +342,7 @@ fn prepare(
         })
         .map_err(ReaderError::system("start the decode thread"))?;
 
+    ticks::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,31 +11,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use camring_ring::{Appended, Codec, PacketWriter, SealedMemory, UnitDescriptor, UnitFlags};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Mutex, watch};
-use tokio::time::MissedTickBehavior;
 
-use crate::config::{Retry, Stream, Transport};
+use crate::config::{Retry, Stream};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
 use crate::health::{ClockSource, Health, State};
 use crate::media::parameters;
 use crate::reader::backoff::{BackoffPolicy, WaitRange};
+use crate::reader::client::AnyConnector;
 use crate::reader::demand::Gate;
 use crate::reader::queue::{QueuedUnit, ToDecoder};
-use crate::reader::retina_source::RetinaConnector;
 use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop};
 use crate::reader::source::{
     self, AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts, VideoCodec,
 };
+use crate::reader::ticks::{TICK, ticks};
 use crate::reader::timeline::{Arrival, LeftOff, PTS_RATE, Timeline};
 use crate::reader::{ReaderError, ReportSender, memory, subscriber_pages};
 use crate::sys::clock;
-
-/// How often the thread looks after what no event announces.
-const TICK: Duration = Duration::from_millis(500);
 
 /// Everything the network thread owns.
 pub struct Network {
@@ -74,7 +70,10 @@ impl Network {
             report,
             answers: Mutex::new(answers),
         };
-        let connector = RetinaConnector::new();
+        let told = Arc::clone(&health);
+        let connector = AnyConnector::new(camera.client, move |choice| {
+            told.client.store(choice as u64, Relaxed);
+        });
         let mut sink = Sink {
             timeline: left_off.map_or_else(
                 || Timeline::new(PTS_RATE),
@@ -132,8 +131,7 @@ impl Network {
 
 /// Ends with an error when the decode thread has ended by itself; lets it rest when it is time to.
 async fn look_after(decode: &JoinHandle<()>, gate: &RefCell<Gate>) -> Result<(), ReaderError> {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks();
     while !decode.is_finished() {
         ticks.tick().await;
         gate.borrow_mut().tick(clock::monotonic_ns());
@@ -175,6 +173,19 @@ impl Listener<'_> {
                         next_sequence,
                     });
                 }
+                ToReader::ViewRing {
+                    view,
+                    next_sequence,
+                    ..
+                } => {
+                    let memory: SealedMemory = memory(fds)?;
+                    self.tell(ToDecoder::ViewRing {
+                        view,
+                        memory,
+                        present: Vec::new(),
+                        next_sequence,
+                    });
+                }
                 ToReader::FrameRingRefused {
                     needed,
                     available,
@@ -195,7 +206,9 @@ impl Listener<'_> {
                 } => {
                     let pages = subscriber_pages(id, ring, notify, fds)?;
                     match ring {
-                        RingKind::Frames => self.tell(ToDecoder::AddSubscriber { ring_id, pages }),
+                        RingKind::Frames | RingKind::View(_) => {
+                            self.tell(ToDecoder::AddSubscriber { ring_id, pages });
+                        }
                         RingKind::Packets => self.add_packet_subscriber(id, pages).await?,
                     }
                 }
@@ -239,15 +252,14 @@ impl Listener<'_> {
         pages: camring_ring::SubscriberPages,
     ) -> Result<(), ReaderError> {
         let added = self.packets.borrow_mut().add_subscriber(pages);
-        match added {
-            Ok(()) => {
-                self.control
-                    .send(&ToSupervisor::SubscriberAdded { id }, &[])
-                    .await?
+        let answer = match added {
+            Ok(()) => ToSupervisor::SubscriberAdded { id },
+            Err(error) => {
+                tracing::warn!(%error, "a subscriber's pages are unusable");
+                ToSupervisor::SubscriberRefused { id }
             }
-            Err(error) => tracing::warn!(%error, "a subscriber's pages are unusable"),
-        }
-        Ok(())
+        };
+        Ok(self.control.send(&answer, &[]).await?)
     }
 }
 
@@ -453,10 +465,8 @@ fn source_config(camera: &Stream) -> SourceConfig {
     let mut config = SourceConfig::new(&camera.id, camera.url.clone());
     config.username.clone_from(&camera.username);
     config.password.clone_from(&camera.password);
-    config.transport = match camera.transport {
-        Transport::Tcp => source::Transport::Tcp,
-        Transport::Udp => source::Transport::Udp,
-    };
+    config.transport = camera.transport.into();
+    config.tls_verify = camera.tls_verify;
     config.timeouts = Timeouts {
         connect: retry.connect_timeout,
         describe: retry.connect_timeout,

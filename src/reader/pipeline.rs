@@ -26,6 +26,7 @@ use crate::media::parameters::StreamParameters;
 use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
 use crate::reader::ReportSender;
 use crate::reader::catch_up::CatchUp;
+use crate::reader::damage::Damage;
 use crate::reader::publish::{Publisher, UnitMeta};
 use crate::reader::queue::{Backlog, Held, QueuedUnit, ToDecoder};
 use crate::sys::clock;
@@ -64,8 +65,8 @@ pub struct Pipeline {
     skip: Skip,
     /// Nothing can be decoded before a key frame.
     needs_key: bool,
-    /// From a loss until the next key frame or recovery point.
-    damaged: bool,
+    /// From a loss until the stream has recovered.
+    damage: Damage,
     /// The next published frame does not follow smoothly from the one before.
     discontinuity: bool,
     in_flight: VecDeque<UnitMeta>,
@@ -104,7 +105,7 @@ impl Pipeline {
             to_supervisor,
             skip: Skip::None,
             needs_key: true,
-            damaged: false,
+            damage: Damage::default(),
             discontinuity: false,
             in_flight: VecDeque::new(),
             catch_up: None,
@@ -159,7 +160,7 @@ impl Pipeline {
                 self.take_pictures();
                 self.in_flight.clear();
                 self.needs_key = true;
-                self.damaged = false;
+                self.damage.clear();
                 self.discontinuity = true;
             }
             ToDecoder::Ring {
@@ -175,6 +176,20 @@ impl Pipeline {
                 }
                 if let Some((_, decoder)) = &mut self.decoder {
                     decoder.set_slots(self.publisher.slots());
+                }
+            }
+            ToDecoder::ViewRing {
+                view,
+                memory,
+                present,
+                next_sequence,
+            } => {
+                let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
+                self.publisher
+                    .adopt_view_ring(view, memory, present, next_sequence);
+                for id in ids {
+                    self.to_supervisor
+                        .send(ToSupervisor::SubscriberAdded { id });
                 }
             }
             ToDecoder::Wanted {
@@ -200,10 +215,12 @@ impl Pipeline {
             ToDecoder::AddSubscriber { ring_id, pages } => {
                 let id = pages.id;
                 // Acknowledged only now: from here on each reclaim reads the new pin page.
-                if self.publisher.add_subscriber(ring_id, pages) {
-                    self.to_supervisor
-                        .send(ToSupervisor::SubscriberAdded { id });
-                }
+                let added = self.publisher.add_subscriber(ring_id, pages);
+                self.to_supervisor.send(if added {
+                    ToSupervisor::SubscriberAdded { id }
+                } else {
+                    ToSupervisor::SubscriberRefused { id }
+                });
             }
             ToDecoder::RemoveSubscriber { id } => {
                 self.publisher.remove_subscriber(id);
@@ -220,7 +237,7 @@ impl Pipeline {
     fn begin(&mut self, from: Option<u64>, to: u64, held: u64, incomplete: bool) {
         self.doing(Decoding::Decoding);
         self.needs_key = true;
-        self.damaged = false;
+        self.damage.clear();
         self.requests = self.requests.wrapping_add(1);
         let begun =
             from.and_then(|from| CatchUp::begin(&self.packets, from, to, held, self.requests));
@@ -234,7 +251,9 @@ impl Pipeline {
         self.discontinuity |= key.access_unit > self.published_through;
         self.decode(&key, true);
         if rest.is_done() {
-            self.damaged |= incomplete;
+            if incomplete {
+                self.damage.lost();
+            }
             return;
         }
         rest.incomplete = incomplete;
@@ -297,7 +316,9 @@ impl Pipeline {
         let unit = rest.next_unit(&self.packets);
         if let Some(unit) = &unit {
             self.decode(unit, true);
-            self.damaged |= rest.incomplete && rest.is_done();
+            if rest.incomplete && rest.is_done() {
+                self.damage.lost();
+            }
         } else {
             // Overwritten meanwhile: on with the next key frame.
             self.needs_key = true;
@@ -369,7 +390,12 @@ impl Pipeline {
     /// `late`: it was there before somebody looked.
     fn decode(&mut self, unit: &QueuedUnit, late: bool) {
         self.discontinuity |= unit.discontinuity;
-        self.damaged = (self.damaged || unit.loss_before) && !unit.key;
+        if unit.loss_before {
+            self.damage.lost();
+        }
+        let corrupt = self
+            .damage
+            .unit(unit.codec, &unit.data, unit.key, self.needs_key);
         self.needs_key &= !unit.key;
         if self.needs_key {
             self.health.dropped_before_key.fetch_add(1, Relaxed);
@@ -386,7 +412,7 @@ impl Pipeline {
             capture_time_from_sender_report: unit.capture_time_from_sender_report,
             arrival_ns: unit.arrival_ns,
             discontinuity: std::mem::take(&mut self.discontinuity),
-            corrupt: self.damaged,
+            corrupt,
             late,
         };
         self.remember(meta);

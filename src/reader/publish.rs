@@ -14,11 +14,14 @@ use camring_ring::{
     SealedMemory, SubscriberPages,
 };
 
+use crate::config::View;
 use crate::control::ToSupervisor;
 use crate::health::Health;
 use crate::media::{Picture, PictureSlots, PublishError, Published, RingSlots};
 use crate::reader::ReportSender;
+use crate::reader::rate::RateLimiter;
 use crate::reader::timeline::{PTS_RATE, ticks_to_ns};
+use crate::reader::views::Views;
 use crate::supervisor::budget::MAX_DECODER_REFS;
 use crate::sys::clock;
 
@@ -73,6 +76,9 @@ pub struct Publisher {
     /// A discontinuity whose own frame was dropped shows on the next one.
     discontinuity: bool,
     limiter: Option<RateLimiter>,
+    views: Views,
+    /// For who attaches to a view; it lies in a slot that is visible anyway.
+    newest: Option<(Picture, UnitMeta)>,
     health: Arc<Health>,
     to_supervisor: ReportSender,
 }
@@ -91,9 +97,11 @@ impl Publisher {
     pub fn new(
         max_fps: Option<f32>,
         pins: u32,
+        views: Vec<View>,
         health: Arc<Health>,
         to_supervisor: ReportSender,
     ) -> Self {
+        let views = Views::new(views, health.clone(), to_supervisor.clone());
         Self {
             ring: None,
             pending: VecDeque::new(),
@@ -104,7 +112,9 @@ impl Publisher {
             next_sequence: 1,
             newest_pts: i64::MIN,
             discontinuity: false,
-            limiter: max_fps.map(|fps| RateLimiter::new(f64::from(fps))),
+            limiter: RateLimiter::of(max_fps),
+            views,
+            newest: None,
             health,
             to_supervisor,
         }
@@ -162,8 +172,20 @@ impl Publisher {
         }
         self.health.subscribers.store(count as u64, Relaxed);
         for (picture, meta) in std::mem::take(&mut self.pending) {
-            self.publish_admitted(picture, meta);
+            let kept = self.publish_in_main(picture, meta);
+            self.newest = kept.filter(|_| self.views.any());
         }
+    }
+
+    /// Takes over the ring of a view.
+    pub fn adopt_view_ring(
+        &mut self,
+        view: u32,
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
+        next_sequence: u64,
+    ) {
+        self.views.adopt_ring(view, memory, present, next_sequence);
     }
 
     /// Whether pictures wait for a ring: more of them would push the first ones out.
@@ -176,6 +198,7 @@ impl Publisher {
     /// does.
     pub fn rest(&mut self) {
         self.pending.clear();
+        self.newest = None;
         self.asked = None;
     }
 
@@ -194,8 +217,12 @@ impl Publisher {
     }
 
     /// Includes a subscriber in every pin scan from now on. False where its ring is not the
-    /// current one, or its pages are not sound.
+    /// current one nor a view's, or its pages are not sound.
     pub fn add_subscriber(&mut self, ring_id: u64, pages: SubscriberPages) -> bool {
+        if self.views.has_ring(ring_id) {
+            let newest = self.pending.back().or(self.newest.as_ref());
+            return self.views.add_subscriber(ring_id, pages, newest);
+        }
         let Some(ring) = self.ring.as_ref().filter(|ring| ring.ring_id() == ring_id) else {
             return false;
         };
@@ -214,6 +241,7 @@ impl Publisher {
     }
 
     pub fn remove_subscriber(&mut self, id: u64) {
+        self.views.remove_subscriber(id);
         if let Some(ring) = &self.ring {
             ring.remove_subscriber(id);
             self.health
@@ -227,20 +255,34 @@ impl Publisher {
         let meta = &meta.after(self.newest_pts);
         self.newest_pts = meta.pts;
         self.discontinuity |= meta.discontinuity;
+        if meta.discontinuity {
+            self.views.discontinuity();
+        }
         if let Some(limiter) = &mut self.limiter
             && !limiter.admits(meta.pts)
         {
             self.health.dropped_max_fps.fetch_add(1, Relaxed);
             return;
         }
-        self.publish_admitted(picture, *meta);
+        let kept = self.publish_in_main(picture, *meta);
+        // After the frame itself, which waits for no view. Nobody else publishes, and whoever has the
+        // picture holds its slot.
+        if let Some((picture, meta)) = kept.as_ref().or(self.pending.back()) {
+            self.views.offer(picture, meta);
+        }
+        self.newest = kept.filter(|_| self.views.any());
     }
 
-    fn publish_admitted(&mut self, picture: Picture, mut meta: UnitMeta) {
+    /// Gives the picture back, unless it is kept until there is a ring for it.
+    fn publish_in_main(
+        &mut self,
+        picture: Picture,
+        mut meta: UnitMeta,
+    ) -> Option<(Picture, UnitMeta)> {
         meta.discontinuity = self.discontinuity;
         let Some(ring) = &self.ring else {
             self.keep(picture, &meta);
-            return;
+            return None;
         };
         let descriptor = describe(&picture, &meta);
         let corrupt = descriptor.flags.contains(FrameFlags::CORRUPT);
@@ -257,7 +299,10 @@ impl Publisher {
             Err(PublishError::NoSlot) => {
                 self.health.dropped_no_slot.fetch_add(1, Relaxed);
             }
-            Err(PublishError::TooSmall { .. }) => self.keep(picture, &meta),
+            Err(PublishError::TooSmall { .. }) => {
+                self.keep(picture, &meta);
+                return None;
+            }
             Err(error @ PublishError::Memory(_)) => {
                 self.health.dropped_no_memory.fetch_add(1, Relaxed);
                 tracing::debug!(%error, "frame not published");
@@ -267,6 +312,7 @@ impl Publisher {
                 tracing::debug!(%error, "frame not published");
             }
         }
+        Some((picture, meta))
     }
 
     fn count(&mut self, published: Published, corrupt: bool, picture: &Picture, meta: &UnitMeta) {
@@ -318,7 +364,7 @@ impl Publisher {
 }
 
 /// What the descriptor says besides the picture's own properties, which the ring fills in.
-fn describe(picture: &Picture, meta: &UnitMeta) -> FrameDescriptor {
+pub fn describe(picture: &Picture, meta: &UnitMeta) -> FrameDescriptor {
     let mut flags = FrameFlags::NONE;
     for (set, flag) in [
         (picture.key(), FrameFlags::KEY_FRAME),
@@ -355,59 +401,9 @@ fn describe(picture: &Picture, meta: &UnitMeta) -> FrameDescriptor {
     }
 }
 
-/// Lets at most a given number of frames per second of media time pass, evenly.
-#[derive(Debug)]
-struct RateLimiter {
-    interval: f64,
-    next: Option<f64>,
-}
-
-impl RateLimiter {
-    fn new(max_fps: f64) -> Self {
-        Self {
-            interval: 90_000.0 / max_fps,
-            next: None,
-        }
-    }
-
-    fn admits(&mut self, pts: i64) -> bool {
-        let pts = pts as f64;
-        // Half a tick of slack, so that 25 fps limited to 25 loses nothing to rounding.
-        match self.next {
-            Some(next) if pts + 0.5 < next && next - pts <= self.interval => false,
-            // On pace: keep the grid. Far from it (a gap, a jump): a new grid from here.
-            Some(next) if (pts - next).abs() < self.interval => {
-                self.next = Some(next + self.interval);
-                true
-            }
-            _ => {
-                self.next = Some(pts + self.interval);
-                true
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn admitted(fps: i64, max: f64, frames: i64) -> usize {
-        let mut limiter = RateLimiter::new(max);
-        (0..frames)
-            .filter(|n| limiter.admits(n * 90_000 / fps))
-            .count()
-    }
-
-    #[test]
-    fn limiter_keeps_the_rate_and_loses_nothing_at_it() {
-        assert_eq!(admitted(25, 25.0, 250), 250);
-        assert_eq!(admitted(30, 30.0, 300), 300);
-        assert_eq!(admitted(25, 100.0, 250), 250);
-        assert_eq!(admitted(25, 5.0, 250), 50);
-        assert_eq!(admitted(30, 20.0, 300), 200);
-        assert_eq!(admitted(25, 0.5, 250), 5);
-    }
 
     #[test]
     fn presentation_times_rise_on_the_same_line_of_capture_times() {
@@ -430,15 +426,5 @@ mod tests {
         assert_eq!(times(1_000), (1_001, 50 + 11_111));
         assert_eq!(times(1_899), (1_900, 50 + 10_000_000));
         assert_eq!(times(i64::MAX).0, i64::MAX);
-    }
-
-    #[test]
-    fn limiter_starts_anew_after_a_jump_either_way() {
-        let mut limiter = RateLimiter::new(1.0);
-        assert!(limiter.admits(1_000_000));
-        assert!(!limiter.admits(1_045_000));
-        assert!(limiter.admits(90_000_000));
-        assert!(limiter.admits(5), "back in time by a rebase");
-        assert!(!limiter.admits(45_000));
     }
 }

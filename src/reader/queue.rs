@@ -34,7 +34,7 @@ pub struct QueuedUnit {
     pub arrival_ns: u64,
     /// Time does not go on smoothly from the unit before (reconnect, clock jump, skipped units).
     pub discontinuity: bool,
-    /// RTP packets were lost between the unit before and this one.
+    /// RTP packets were lost, or units skipped, between the unit before and this one.
     pub loss_before: bool,
     /// Units before it that are in the packet ring only, and are to be decoded first.
     pub held: Option<Held>,
@@ -89,6 +89,13 @@ pub enum ToDecoder {
         memory: SealedMemory,
         present: Vec<SubscriberPages>,
         /// As in [`crate::control::ToReader::FrameRing`].
+        next_sequence: u64,
+    },
+    /// The same for a view, by its place in the configuration.
+    ViewRing {
+        view: u32,
+        memory: SealedMemory,
+        present: Vec<SubscriberPages>,
         next_sequence: u64,
     },
     RingRefused {
@@ -166,6 +173,7 @@ impl UnitQueue {
         let mut unit = unit;
         if self.waiting_for_key {
             unit.discontinuity = true;
+            unit.loss_before = true;
             self.waiting_for_key = false;
         }
         self.bytes.fetch_add(len, Ordering::Relaxed);
@@ -292,6 +300,7 @@ impl Backlog {
             && let Some(key) = self.units.front_mut()
         {
             key.discontinuity = true;
+            key.loss_before = true;
         }
         dropped
     }

@@ -15,10 +15,11 @@ mod watch;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch as flag;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use url::Host;
 
@@ -27,12 +28,15 @@ use super::source::{
     AccessUnit, Connector, Resolve, SenderReport, Source, SourceConfig, SourceError,
     SourceErrorKind, SourceEvent, Stage, StreamInfo, monotonic_ns,
 };
+use super::ticks::ticks;
 use watch::{Progress, Verdict, Watch};
 
+pub use super::ticks::TICK;
 pub use crate::health::State;
 
-/// Period of heartbeats and watchdog checks.
-pub const TICK: Duration = Duration::from_millis(250);
+/// A camera that sends more than this thread can take never lets it wait, and timers and the
+/// control channel only get their turn when it does: so it does so by itself, this often.
+const TURN: Duration = Duration::from_millis(50);
 
 /// The state in which a camera waits after `error`.
 fn state_after(error: &SourceError) -> State {
@@ -110,8 +114,7 @@ impl<H: SessionReport> Pulse<'_, H> {
     /// Runs `work`, drops it when told to stop.
     async fn run<F: Future>(&mut self, work: F) -> Result<F::Output, Stopped> {
         let mut work = pin!(work);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         loop {
             tokio::select! {
                 biased;
@@ -125,8 +128,7 @@ impl<H: SessionReport> Pulse<'_, H> {
     /// Runs `work` to its end; only for work that is bounded by itself.
     async fn finish<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         loop {
             tokio::select! {
                 biased;
@@ -304,10 +306,14 @@ where
 {
     let report = pulse.report;
     let mut watch = Watch::new(config.timeouts, monotonic_ns());
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks();
     let mut stalled = false;
+    let mut turn = Instant::now();
     loop {
+        if turn.elapsed() >= TURN {
+            yield_now().await;
+            turn = Instant::now();
+        }
         // The tick comes before the source: a flood must not silence the heartbeat.
         let event = tokio::select! {
             biased;

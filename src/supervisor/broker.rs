@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::camera::Camera;
 use super::rings::{Admitted, Refused, Wish};
-use super::{Supervisor, policy};
+use super::{Supervisor, policy, views};
 use crate::control::RingKind;
 use crate::sys;
 
@@ -229,7 +229,7 @@ impl Connection {
         tokio::select! {
             () = self.hang_up.notified() => return Err(Parting::SentAway),
             message = receive(&self.socket) => self.received(message?)?,
-            known = known(&mut self.pending), if self.pending.is_some() => self.attached(known)?,
+            known = known(&mut self.pending), if self.pending.is_some() => self.attached(&known)?,
             () = sleep_until(hello), if !self.greeted => return Err(Parting::Silent),
         }
         while self.unanswered.is_none() && self.pending.is_none() {
@@ -324,7 +324,16 @@ impl Connection {
         pollable: bool,
         name: &str,
     ) -> Result<(), Refused> {
+        // `:` is in no camera's name.
+        let (name, view) = match name.split_once(':') {
+            Some((name, view)) => (name, Some(view)),
+            None => (name, None),
+        };
         let camera = self.camera(name)?;
+        let kind = match view {
+            Some(view) => views::find(&camera, view, kind)?,
+            None => kind,
+        };
         if !camera.stream.enabled {
             let text = format!("camera {name:?} is disabled in the configuration");
             return Err((RefusalCode::Disabled, text));
@@ -333,6 +342,9 @@ impl Connection {
             let text =
                 format!("this connection has {MAX_ATTACHMENTS} attachments, the most allowed");
             return Err((RefusalCode::TooManyAttachments, text));
+        }
+        if let RingKind::View(index) = kind {
+            self.supervisor.see_to_view_ring(&camera, index)?;
         }
         let id = self.supervisor.next_attachment();
         let wish = Wish {
@@ -367,8 +379,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The reader knows the client's pages, or did not answer in time.
-    fn attached(&mut self, known: bool) -> Result<(), Parting> {
+    /// The reader knows the client's pages, or refused them, or did not answer in time.
+    fn attached(&mut self, known: &Known) -> Result<(), Parting> {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
@@ -383,13 +395,17 @@ impl Connection {
             // Detached while it was being attached: nobody can know the number yet, but a guess.
             return self.refuse(pending.request, RefusalCode::NotReady, "detached".into());
         }
-        if !known {
-            self.detach(id);
-            let text = format!(
-                "the reader of {} did not answer within {} s",
-                pending.camera.stream.id,
+        let name = &pending.camera.stream.id;
+        let text = match known {
+            Known::Yes => None,
+            Known::Refused => Some(format!("the ring of {name} is being replaced")),
+            Known::Late => Some(format!(
+                "the reader of {name} did not answer within {} s",
                 policy::ATTACH_DEADLINE.as_secs()
-            );
+            )),
+        };
+        if let Some(text) = text {
+            self.detach(id);
             return self.refuse(pending.request, RefusalCode::NotReady, text);
         }
         let answer = DaemonMessage::Attached {
@@ -549,14 +565,25 @@ async fn receive(socket: &AsyncFd<OwnedFd>) -> Result<ClientMessage, Parting> {
     }
 }
 
-/// Waits until the reader knows the pending attachment. `false`: not in time.
-async fn known(pending: &mut Option<Pending>) -> bool {
+/// What became of a pending attachment.
+enum Known {
+    /// The reader knows it.
+    Yes,
+    /// The reader refused it, or the client took it back.
+    Refused,
+    /// The reader did not answer in time.
+    Late,
+}
+
+/// Waits until the reader knows the pending attachment, or will not.
+async fn known(pending: &mut Option<Pending>) -> Known {
     match pending {
-        // An error is a sender dropped without a word: detached meanwhile.
-        Some(pending) => matches!(
-            timeout_at(pending.deadline, &mut pending.admitted.known).await,
-            Ok(Ok(()))
-        ),
+        Some(pending) => match timeout_at(pending.deadline, &mut pending.admitted.known).await {
+            Ok(Ok(())) => Known::Yes,
+            // A sender dropped without a word.
+            Ok(Err(_)) => Known::Refused,
+            Err(_) => Known::Late,
+        },
         None => std::future::pending().await,
     }
 }

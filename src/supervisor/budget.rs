@@ -172,7 +172,7 @@ mod tests {
             packets: Ring::MIN_PACKETS,
         };
         assert!(slots(&most, u32::MAX) <= 255);
-        assert_eq!(slots(&Ring::default(), 2), 4 + 1 + 2 + 16);
+        assert_eq!(slots(&Ring::default(), 2), 3 + 1 + 2 + 16);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use super::budget::Refusal;
 use super::policy;
 use super::rings::{Outgoing, Rings};
-use crate::config::{DecodeMode, Stream};
+use crate::config::{DecodeMode, Stream, View};
 use crate::control::ToReader;
-use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, Watch};
+use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, ViewFigures, Watch};
 use crate::sys::{clock, usage};
 
 /// How far back latencies and the rates of slow cameras look.
@@ -49,6 +49,13 @@ struct Refused {
     /// CLOCK_MONOTONIC, the last time.
     last_ns: u64,
     logged: Instant,
+}
+
+impl Refused {
+    /// No frame has come since.
+    fn is_after(&self, last_frame_ns: u64) -> bool {
+        last_frame_ns < self.last_ns
+    }
 }
 
 /// The same refusal is in the log again after this long: a reader asks every few seconds.
@@ -157,13 +164,24 @@ impl Camera {
         let mut report = self.life.borrow().report();
         if report.state == State::Streaming
             && let Some(refused) = &*self.refusal.borrow()
-            && report.figures.last_frame_ns < refused.last_ns
+            && refused.is_after(report.figures.last_frame_ns)
         {
             report.state = State::Failed;
             report.reason = format!("its pictures have no room: {}", refused.why);
             report.since_unix_ms = refused.since_unix_ms;
         }
         report
+    }
+
+    /// As of the last tick: what the reader says costs system calls.
+    pub fn state_at_tick(&self) -> State {
+        let (state, last_frame_ns) = self.life.borrow().state_at_tick();
+        match &*self.refusal.borrow() {
+            Some(refused) if state == State::Streaming && refused.is_after(last_frame_ns) => {
+                State::Failed
+            }
+            _ => state,
+        }
     }
 
     /// Sends a message to the running reader. `false`: there is none, and the next one will be
@@ -259,6 +277,7 @@ pub(super) struct Life {
     ticks: u64,
     /// Sums of all earlier readers.
     before: Figures,
+    views_before: [ViewFigures; View::MAX_VIEWS],
     samples: VecDeque<Sample>,
 }
 
@@ -282,6 +301,16 @@ pub(super) struct Report {
     pub rates: Rates,
     pub latency_ms: Option<(f64, f64)>,
     pub memory_bytes: Option<u64>,
+    /// Sums over all readers, by place in the configuration.
+    pub views: [ViewReport; View::MAX_VIEWS],
+}
+
+/// What a camera's readers did for one view.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ViewReport {
+    pub figures: ViewFigures,
+    /// Frames published per second, over the last seconds.
+    pub rate: f64,
 }
 
 /// Per second, over the last seconds.
@@ -308,6 +337,7 @@ impl Life {
             pss: None,
             ticks: 0,
             before: Figures::default(),
+            views_before: <[ViewFigures; View::MAX_VIEWS]>::default(),
             samples: VecDeque::new(),
         }
     }
@@ -333,6 +363,9 @@ impl Life {
     /// The reader is gone. Its last figures are added to the sums.
     pub fn end(&mut self) {
         if let Some(last) = self.watch.take().and_then(|watch| watch.snapshot()) {
+            for (before, last) in self.views_before.iter_mut().zip(&last.views) {
+                *before = last.after(before);
+            }
             let last_frame_ns = self.before.last_frame_ns;
             self.before = last.figures.after(&self.before);
             if self.before.last_frame_ns == 0 {
@@ -364,6 +397,17 @@ impl Life {
         Some(snapshot)
     }
 
+    /// With the time of the last frame.
+    fn state_at_tick(&self) -> (State, u64) {
+        let before = self.before.last_frame_ns;
+        match self.samples.back().map(|last| &last.snapshot) {
+            Some(last) if last.since_unix_ms != 0 => {
+                (last.state, last.figures.last_frame_ns.max(before))
+            }
+            _ => (self.state, before),
+        }
+    }
+
     /// What it costs to decode the camera, in pixels per second.
     pub fn pixels_per_second(&self) -> Option<f64> {
         let last = &self.samples.back()?.snapshot.figures;
@@ -389,7 +433,18 @@ impl Life {
             // The last frame is a former reader's.
             figures.last_frame_ns = self.before.last_frame_ns;
         }
+        let views = std::array::from_fn(|index| {
+            let before = &self.views_before[index];
+            ViewReport {
+                figures: match &now {
+                    Some(now) => now.views[index].after(before),
+                    None => *before,
+                },
+                rate: self.view_rate(index),
+            }
+        });
         Report {
+            views,
             state,
             reason,
             since_unix_ms,
@@ -404,17 +459,12 @@ impl Life {
     /// From the oldest sample that is kept to the newest: a camera with one frame a second would
     /// show 0 and 2 in turns otherwise.
     fn rates(&self) -> Rates {
-        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+        let Some((first, last, seconds)) = self.span() else {
             return Rates::default();
         };
-        let seconds = last.at.duration_since(first.at).as_secs_f64();
-        if seconds < policy::TICK.as_secs_f64() / 2.0 {
-            return Rates::default();
-        }
         let rate = |figure: fn(&Figures) -> u64| {
-            let delta =
-                figure(&last.snapshot.figures).saturating_sub(figure(&first.snapshot.figures));
-            delta as f64 / seconds
+            self.per_second(|snapshot| figure(&snapshot.figures))
+                .unwrap_or(0.0)
         };
         let cpu = match (first.cpu_ns, last.cpu_ns) {
             (Some(first), Some(last)) => last.saturating_sub(first),
@@ -426,6 +476,24 @@ impl Life {
             published: rate(|f| f.frames_published),
             cpu_percent: Duration::from_nanos(cpu).as_secs_f64() / seconds * 100.0,
         }
+    }
+
+    /// The oldest and the newest sample, and the seconds between them.
+    fn span(&self) -> Option<(&Sample, &Sample, f64)> {
+        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let seconds = last.at.duration_since(first.at).as_secs_f64();
+        (seconds >= policy::TICK.as_secs_f64() / 2.0).then_some((first, last, seconds))
+    }
+
+    fn per_second(&self, figure: impl Fn(&Snapshot) -> u64) -> Option<f64> {
+        let (first, last, seconds) = self.span()?;
+        let delta = figure(&last.snapshot).saturating_sub(figure(&first.snapshot));
+        Some(delta as f64 / seconds)
+    }
+
+    fn view_rate(&self, index: usize) -> f64 {
+        self.per_second(|snapshot| snapshot.views[index].published)
+            .unwrap_or(0.0)
     }
 
     /// Of the last seconds, or, where nothing was published in them, of all.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rustix::process::Signal;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::camera::{Camera, Outbox};
 use super::policy::{self, Backoff, Heartbeat};
@@ -313,8 +313,7 @@ impl<'a> Reader<'a> {
         let outbox = self.camera.outbox();
         let mut shutdown = self.supervisor.shutdown.subscribe();
         let mut at_once = self.supervisor.shutdown.subscribe();
-        let mut tick = interval(policy::TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = self.supervisor.ticks();
         let mut network = Heartbeat::new(policy::HEARTBEAT_TIMEOUT);
         let mut decoder = Heartbeat::new(policy::DECODE_HEARTBEAT_TIMEOUT);
         let mut deadline: Option<tokio::time::Instant> = None;
@@ -420,12 +419,18 @@ impl<'a> Reader<'a> {
                 decoder_refs,
                 first_sequence,
             } => self.need_frame_ring(slot_bytes, decoder_refs, first_sequence),
+            ToSupervisor::NeedViewRing { view } => {
+                if !self.asks_too_much() {
+                    self.supervisor.replace_view_ring(self.camera, view);
+                }
+            }
             ToSupervisor::NeedPacketRing => {
                 if let Err(refusal) = self.supervisor.make_packet_ring(self.camera) {
                     return Err(Some(format!("no other packet ring: {refusal}")));
                 }
             }
             ToSupervisor::SubscriberAdded { id } => self.camera.rings.borrow_mut().known(id),
+            ToSupervisor::SubscriberRefused { id } => self.camera.rings.borrow_mut().refused(id),
             ToSupervisor::SubscriberRemoved { id } => {
                 tracing::trace!(camera = %self.camera.stream.id, id, "subscriber removed");
             }
@@ -445,13 +450,18 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn need_frame_ring(&mut self, slot_bytes: u64, decoder_refs: u32, first_sequence: u64) {
+    /// Whether it has asked for more rings than any honest reader does.
+    fn asks_too_much(&mut self) -> bool {
         let (since, count) = &mut self.rings_asked;
         if since.elapsed() > RING_PERIOD {
             (*since, *count) = (Instant::now(), 0);
         }
         *count += 1;
-        let made = if *count > RINGS_PER_PERIOD {
+        *count > RINGS_PER_PERIOD
+    }
+
+    fn need_frame_ring(&mut self, slot_bytes: u64, decoder_refs: u32, first_sequence: u64) {
+        let made = if self.asks_too_much() {
             Err(super::budget::Refusal {
                 needed: slot_bytes,
                 available: 0,

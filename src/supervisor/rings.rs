@@ -5,7 +5,7 @@
 //! no subscriber's death costs the camera a frame: its pages leave the map, and with them its pins.
 #![deny(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -79,6 +79,11 @@ impl Ring {
                     next_sequence,
                 },
                 RingKind::Packets => ToReader::PacketRing { ring_id },
+                RingKind::View(view) => ToReader::ViewRing {
+                    view,
+                    ring_id,
+                    next_sequence,
+                },
             },
             fds: vec![self.memory.try_clone_fd()?],
         })
@@ -90,7 +95,7 @@ impl Ring {
 struct Attachment {
     kind: RingKind,
     ring_id: u64,
-    /// Frames only.
+    /// Not for packets.
     pins: Option<(SealedMemory, u32)>,
     bell: Rc<SealedMemory>,
     notify: Option<OwnedFd>,
@@ -152,7 +157,8 @@ pub(super) struct Admitted {
     pub ring_id: u64,
     pub pins: u32,
     pub fds: Vec<OwnedFd>,
-    /// Completed when the reader, which is told first, knows it.
+    /// Completed when the reader, which is told first, knows it; ends without a word when it will
+    /// not.
     pub known: oneshot::Receiver<()>,
 }
 
@@ -174,11 +180,14 @@ pub(super) type Refused = (RefusalCode, String);
 pub(super) struct Rings {
     frames: Option<Ring>,
     packets: Option<Ring>,
+    /// Of the views that somebody has looked at, by their place in the configuration. They stay: who
+    /// comes back finds the numbers going on, and what they hold is counted.
+    views: BTreeMap<u32, Ring>,
     /// Rings with a successor, as long as somebody looks at them.
     replaced: Vec<Ring>,
     attachments: BTreeMap<u64, Attachment>,
     /// The number after the last frame of a ring that was given up.
-    next_sequence: u64,
+    next_sequence: HashMap<RingKind, u64>,
 }
 
 impl Rings {
@@ -186,16 +195,22 @@ impl Rings {
         match kind {
             RingKind::Frames => self.frames.as_ref(),
             RingKind::Packets => self.packets.as_ref(),
+            RingKind::View(view) => self.views.get(&view),
         }
+    }
+
+    fn all_current(&self) -> impl Iterator<Item = &Ring> {
+        let main = self.frames.iter().chain(&self.packets);
+        main.chain(self.views.values())
+    }
+
+    fn next_sequence(&self, kind: RingKind) -> u64 {
+        self.next_sequence.get(&kind).copied().unwrap_or(0)
     }
 
     /// Bytes of the current rings.
     pub fn bytes_in_use(&self) -> u64 {
-        self.frames
-            .iter()
-            .chain(&self.packets)
-            .map(Ring::bytes)
-            .sum()
+        self.all_current().map(Ring::bytes).sum()
     }
 
     /// Bytes of rings that were replaced and are still looked at.
@@ -205,37 +220,44 @@ impl Rings {
 
     /// Bytes of all of them that have no pages yet.
     pub fn bytes_untouched(&self) -> u64 {
-        let current = self.frames.iter().chain(&self.packets);
-        current.chain(&self.replaced).map(Ring::untouched).sum()
+        let all = self.all_current().chain(&self.replaced);
+        all.map(Ring::untouched).sum()
     }
 
-    /// Subscriptions, of both kinds.
+    /// Subscriptions, of all kinds.
     pub fn subscribers(&self) -> usize {
         self.attachments.len()
     }
 
-    /// Whether anybody looks at frames; at those of a ring that was replaced, too: they move on.
-    pub fn frames_looked_at(&self) -> bool {
-        self.attachments
-            .values()
-            .any(|attachment| attachment.kind == RingKind::Frames)
+    /// Subscriptions to rings of one kind, replaced ones included.
+    pub fn subscribers_of(&self, kind: RingKind) -> usize {
+        let all = self.attachments.values();
+        all.filter(|attachment| attachment.kind == kind).count()
     }
 
-    /// Where a frame ring's numbers begin that continues what a reader has published. The number
+    /// Whether anybody looks at frames or views; at those of a ring that was replaced, too: they
+    /// move on.
+    pub fn frames_looked_at(&self) -> bool {
+        let mut all = self.attachments.values();
+        all.any(|attachment| attachment.kind.has_pictures())
+    }
+
+    /// Where the numbers of a ring begin that continues what a reader has published. The number
     /// is a reader's, who may not know of a ring that was given up.
-    pub fn first_sequence(&self, claimed: u64) -> u64 {
-        claimed.max(self.next_sequence).max(1)
+    pub fn first_sequence(&self, kind: RingKind, claimed: u64) -> u64 {
+        claimed.max(self.next_sequence(kind)).max(1)
     }
 
     /// Makes `ring` the current one of its kind, and returns the message for the reader. The old
     /// one stays for those who look at it; the reader, which closes it, tells them to move.
     pub fn install(&mut self, ring: Ring) -> Result<Outgoing, MemoryError> {
-        let message = ring.message(self.next_sequence)?;
-        let place = match ring.kind {
-            RingKind::Frames => &mut self.frames,
-            RingKind::Packets => &mut self.packets,
+        let message = ring.message(self.next_sequence(ring.kind))?;
+        let old = match ring.kind {
+            RingKind::Frames => self.frames.replace(ring),
+            RingKind::Packets => self.packets.replace(ring),
+            RingKind::View(view) => self.views.insert(view, ring),
         };
-        if let Some(old) = place.replace(ring) {
+        if let Some(old) = old {
             self.replaced.push(old);
             self.drop_unseen();
         }
@@ -259,7 +281,7 @@ impl Rings {
         };
         let peers = self.attachments.values().filter(|a| a.ring_id == ring_id);
         let pins = match wish.kind {
-            RingKind::Frames => {
+            RingKind::Frames | RingKind::View(_) => {
                 let asked = wish.pins.clamp(1, layout::MAX_PINS);
                 let taken: u32 = peers.clone().map(Attachment::pin_count).sum();
                 if taken + asked > quota {
@@ -342,6 +364,13 @@ impl Rings {
         }
     }
 
+    /// The reader will not know a subscriber: whoever waits for that is told so.
+    pub fn refused(&mut self, id: u64) {
+        if let Some(attachment) = self.attachments.get_mut(&id) {
+            attachment.known = None;
+        }
+    }
+
     /// The reader is gone: its successor will be told of everybody before it begins, so all of
     /// them count as known.
     pub fn all_known(&mut self) {
@@ -358,8 +387,8 @@ impl Rings {
     /// Out of descriptors.
     pub fn for_new_reader(&self) -> io::Result<Vec<Outgoing>> {
         let mut messages = Vec::new();
-        for ring in self.frames.iter().chain(&self.packets) {
-            let message = ring.message(self.next_sequence);
+        for ring in self.all_current() {
+            let message = ring.message(self.next_sequence(ring.kind));
             messages.push(message.map_err(io::Error::other)?);
         }
         for (id, attachment) in &self.attachments {
@@ -383,7 +412,10 @@ impl Rings {
             }
             ring.closed = true;
             match self.close(ring) {
-                Ok(next) => self.next_sequence = self.next_sequence.max(next),
+                Ok(next) => {
+                    let known = self.next_sequence.entry(ring.kind).or_default();
+                    *known = next.max(*known);
+                }
                 Err(error) => {
                     // Left in an impossible state, by a reader taken over by its camera. Its
                     // subscribers cannot be told through it, so their connection ends.
@@ -400,6 +432,8 @@ impl Rings {
     pub fn abandon(&mut self) {
         let rings = [self.frames.take(), self.packets.take()];
         self.replaced.extend(rings.into_iter().flatten());
+        self.replaced
+            .extend(std::mem::take(&mut self.views).into_values());
         self.close_replaced();
     }
 
@@ -423,7 +457,8 @@ impl Rings {
         self.drop_unseen();
     }
 
-    fn hang_up_on(&self, ring_id: u64) {
+    /// Ends the connections of those who look at a ring.
+    pub fn hang_up_on(&self, ring_id: u64) {
         for attachment in self.attachments.values() {
             if attachment.ring_id == ring_id {
                 attachment.hang_up.notify_one();
@@ -442,7 +477,7 @@ impl Rings {
         }
         let memory = ring.memory.try_clone()?;
         match ring.kind {
-            RingKind::Frames => {
+            RingKind::Frames | RingKind::View(_) => {
                 let mut writer = FrameWriter::resume(memory, pages)?;
                 let next = writer.next_sequence();
                 writer.close(CloseReason::Replaced);

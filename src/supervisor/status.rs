@@ -5,8 +5,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::camera::Camera;
+use super::camera::{Camera, ViewReport};
+use super::rings::Rings;
+use crate::config::View;
+use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, Decoding, State};
+use crate::reader::client::Choice;
 use crate::sys::clock;
 
 /// The whole answer.
@@ -63,6 +67,10 @@ pub struct CameraStatus {
     pub pid: Option<i32>,
     /// Cores that the reader is pinned to; empty: any.
     pub cpus: Vec<u32>,
+    /// The RTSP client that reads it: `retina` or `ffmpeg`; null until the first try.
+    pub client: Option<String>,
+    /// Why that one, in words.
+    pub client_reason: Option<String>,
     /// `h264`, `h265`, `mjpeg`, …
     pub codec: Option<String>,
     /// Of the pictures, in pixels.
@@ -117,6 +125,51 @@ pub struct CameraStatus {
     pub subscribers: usize,
     /// Where capture times come from: `sender-report` or `arrival`.
     pub clock: Option<ClockSource>,
+    /// One for each `[[camera.view]]`, in the order of the configuration.
+    #[serde(default)]
+    pub views: Vec<ViewStatus>,
+}
+
+/// Another shape of a stream's frames. Counts are sums since the daemon started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewStatus {
+    /// Its own name: `detect`, attached to as `front-door:detect`.
+    pub name: String,
+    /// Of its pictures, in pixels.
+    pub width: u32,
+    /// Of its pictures, in pixels.
+    pub height: u32,
+    /// `i420`, `nv12`, `gray`, `rgb24`, `bgr24`.
+    pub format: String,
+    /// `stretch`, `letterbox`.
+    pub fit: String,
+    /// The most frames per second; null: all.
+    pub max_fps: Option<f32>,
+    /// Frames published per second, over the last 10 s.
+    pub fps_published: f64,
+    /// Frames published in its ring.
+    pub frames_published: u64,
+    /// Pictures that should have been published in it and were not.
+    pub frames_dropped: ViewFramesDropped,
+    /// Pictures converted. With nobody attached, this stands still.
+    pub conversions: u64,
+    /// What one conversion took, on average.
+    pub conversion_ms: Option<f64>,
+    /// Subscriptions to it.
+    pub subscribers: usize,
+    /// Size of its ring. 0: nobody has ever looked.
+    pub ring_bytes: u64,
+}
+
+/// Frames of a view by the reason why they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewFramesDropped {
+    /// All slots were held by subscribers.
+    pub no_slot: u64,
+    /// The kernel had no memory for a slot not used before.
+    pub no_memory: u64,
+    /// The scaler refused the picture.
+    pub failed: u64,
 }
 
 /// Frames by the reason why they are missing.
@@ -181,6 +234,7 @@ fn camera(camera: &Camera) -> CameraStatus {
     let report = camera.report();
     let figures = report.figures;
     let known = |value: u64| Some(value).filter(|value| *value != 0);
+    let client = Choice::from_word(figures.client);
     let codec = u32::try_from(figures.codec).ok();
     let codec = codec.and_then(camring_ring::Codec::from_u32);
     CameraStatus {
@@ -190,6 +244,8 @@ fn camera(camera: &Camera) -> CameraStatus {
         since: rfc3339(report.since_unix_ms),
         pid: life.pid.map(|pid| pid.as_raw_pid()),
         cpus: life.cpus.clone(),
+        client: client.map(|choice| choice.client().to_owned()),
+        client_reason: client.map(|choice| choice.reason().to_owned()),
         codec: codec.map(|codec| codec.name().to_owned()),
         width: known(figures.width),
         height: known(figures.height),
@@ -232,6 +288,36 @@ fn camera(camera: &Camera) -> CameraStatus {
         ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
         subscribers: rings.subscribers(),
         clock: report.clock,
+        views: (0..)
+            .zip(&camera.stream.views)
+            .zip(&report.views)
+            .map(|((index, view), report)| view_status(&rings, index, view, report))
+            .collect(),
+    }
+}
+
+fn view_status(rings: &Rings, index: u32, view: &View, report: &ViewReport) -> ViewStatus {
+    let kind = RingKind::View(index);
+    let figures = &report.figures;
+    let mean_ns = figures.convert_ns.checked_div(figures.converted);
+    ViewStatus {
+        name: view.name.clone(),
+        width: view.width,
+        height: view.height,
+        format: view.format.name().to_owned(),
+        fit: view.fit.name().to_owned(),
+        max_fps: view.fps,
+        fps_published: round(report.rate),
+        frames_published: figures.published,
+        frames_dropped: ViewFramesDropped {
+            no_slot: figures.dropped_no_slot,
+            no_memory: figures.dropped_no_memory,
+            failed: figures.failed,
+        },
+        conversions: figures.converted,
+        conversion_ms: mean_ns.map(|ns| round(ns as f64 / 1e6)),
+        subscribers: rings.subscribers_of(kind),
+        ring_bytes: rings.current(kind).map_or(0, |ring| ring.memory.len()),
     }
 }
 

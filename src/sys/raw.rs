@@ -44,8 +44,10 @@ pub fn exit_now(code: i32) -> ! {
 ///
 /// Call it before the first thread starts.
 pub fn one_malloc_arena() {
-    /// Key frames of most cameras stay below, pictures of 640×360 and more are above.
-    const OWN_MAPPING: i32 = 256 << 10;
+    /// What most cameras send between key frames stays below. Key frames are above: once a second or
+    /// two, a few of them at a time (as received, as Annex B, as the decoder's packet); in the heap
+    /// each reader would keep room for all of these for ever.
+    const OWN_MAPPING: i32 = 64 << 10;
     // SAFETY: `mallopt` only sets a parameter; glibc allows it at any time.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);

@@ -13,7 +13,8 @@ const DOCUMENT: &str = "docs/reference/status.md";
 #[test]
 fn every_field_is_documented_and_of_the_documented_type() {
     let farm = farm();
-    let daemon = Daemon::start(&site(&farm));
+    let view = "[[camera.view]]\nname = \"detect\"\nwidth = 64\nheight = 48\nformat = \"gray\"\n";
+    let daemon = Daemon::start(&(site(&farm) + view));
     daemon.wait_for_camera("front-door/main", "all figures", |c| {
         c["fps_published"].as_f64() > Some(0.0)
             && c["latency_p99_ms"].is_f64()
@@ -33,6 +34,22 @@ fn every_field_is_documented_and_of_the_documented_type() {
         .map(|name| (name.to_owned(), "integer".to_owned()))
         .collect();
     let cameras = status["cameras"].as_array().expect("cameras");
+    let (view, view_dropped) = (
+        fields(DOCUMENT, "## A view"),
+        table(DOCUMENT, "## Reasons for dropped frames of a view"),
+    );
+    let view_dropped: Vec<(String, String)> = view_dropped
+        .iter()
+        .flat_map(|row| names(&row[0]))
+        .map(|name| (name.to_owned(), "integer".to_owned()))
+        .collect();
+    let views: Vec<_> = cameras
+        .iter()
+        .flat_map(|camera| camera["views"].as_array().expect("views"))
+        .collect();
+    assert_eq!(views.len(), 1, "{views:?}");
+    check_fields(views[0], &view);
+    check_fields(&views[0]["frames_dropped"], &view_dropped);
     let ids: Vec<_> = cameras.iter().map(|c| &c["name"]).collect();
     assert_eq!(ids, ["front-door/main", "front-door/sub", "absent"]);
     for one in cameras {

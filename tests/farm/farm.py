@@ -30,6 +30,14 @@ or "ERROR text":
     stats           CPU seconds, pictures sent and sent late (> 20 ms), TEARDOWN requests
     quit
 
+--phase KIND says when key frames come:
+    play      (default) a camera's clip begins when its client plays, as with encoders started on demand
+    aligned   free-running cameras, the key frames of all come at the same moment: the worst case
+    spread    free-running, key frames spread evenly over a group of pictures
+    random    free-running, scattered without a rule, but alike in every run
+A free-running camera sends one key frame at PLAY and goes on with the next one of its own rhythm, which no
+client moves.
+
 --sendts FILE: an array of int64, 16384 per camera in order: CLOCK_MONOTONIC ns just before the picture with
 that index in its clip was last sent (what the frame code says), 0 if never.
 """
@@ -45,10 +53,12 @@ import json
 import math
 import mmap
 import os
+import random
 import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -69,6 +79,7 @@ from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 LATE_S = 0.02
 SENDTS_SLOTS = MAX_INDEX + 1
+PHASES = ("play", "aligned", "spread", "random")
 PAYLOADERS = {"h264": "rtph264pay pt=96", "h265": "rtph265pay pt=97", "mjpeg": "rtpjpegpay pt=26"}
 
 
@@ -92,6 +103,7 @@ class Settings:
     auth: str = "digest"
     unshared: bool = False
     lossy: bool = False
+    tls: bool = False
     start: int = 0
 
 
@@ -107,7 +119,7 @@ def parse_camera(text: str) -> list[Settings]:
     values: dict[str, Any] = {"fps": Fraction(fps) if fps else None}
     for option in options:
         key, equals, value = option.partition("=")
-        if key not in known or (not equals) != (key in ("unshared", "lossy")):
+        if key not in known or (not equals) != (key in ("unshared", "lossy", "tls")):
             raise argparse.ArgumentTypeError(f"{text!r}: unknown or incomplete option {option!r}")
         values[key] = int(value) if key == "start" else value or True
     if values.get("auth", "digest") not in ("digest", "basic"):
@@ -144,6 +156,11 @@ class Clip:
             raise SystemExit(f"farm: {name} is no clip of clips.py; for a file, write {name}@FPS")
         return Clip(Path(name), fps)
 
+    @functools.cached_property
+    def gop(self) -> int:
+        """Pictures from the first key frame to the next."""
+        return self.key_from(1) or len(self.units)
+
     def key_from(self, position: int) -> int:
         """The first key frame at or after a position, modulo the clip."""
         count = len(self.units)
@@ -174,8 +191,24 @@ class Feed:
     def due(self) -> float:
         return self.first_at + float(self.tick / self.clip.fps)
 
+    def join_rhythm(self) -> None:
+        """A free-running camera: the next picture is the next key frame of its own rhythm, which come at its
+        phase plus the multiples of a group's length on CLOCK_MONOTONIC."""
+        interval = float(1 / self.clip.fps)
+        group = self.clip.gop * interval
+        phase = self.camera.phase or 0.0
+        at = (math.floor(time.monotonic() / group - phase) + 1 + phase) * group
+        self.tick = max(self.tick, 1, math.floor((at - self.first_at) / interval))
+        shift = at - self.due()
+        self.first_at += shift
+        self.first_pts = max(0, self.first_pts + int(shift * Gst.SECOND))
+        self.position = self.clip.key_from(self.position)
+
     def skip_to_now(self) -> None:
         """After a while in which nothing was sent: goes on at the next tick that is not over yet."""
+        if self.camera.phase is not None:
+            self.join_rhythm()
+            return
         behind = (time.monotonic() - self.first_at) * float(self.clip.fps)
         self.tick = max(self.tick, math.ceil(behind))
 
@@ -298,12 +331,21 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         return Gst.PadProbeReturn.DROP
 
 
+def self_signed_certificate() -> Gio.TlsCertificate:
+    """What most cameras have: nobody vouches for it."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=camera", "-keyout", "-", "-out", "-"]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Gio.TlsCertificate.new_from_pem(made.stdout, -1)
+
+
 class Camera:
     """One camera: its own RTSP server on its own port."""
 
     def __init__(self, farm: Farm, number: int, settings: Settings) -> None:
         self.farm, self.number, self.settings = farm, number, settings
         self.clip = Clip.get(settings.clip, settings.fps)
+        self.phase = farm.phase(number)
         self.lock = threading.RLock()
         self.paused = False
         self.hanging: list[socket.socket] | None = None
@@ -327,15 +369,20 @@ class Camera:
 
     @property
     def url(self) -> str:
-        return f"rtsp://{self.farm.host}:{self.port}/{self.settings.name}"
+        scheme = "rtsps" if self.settings.tls else "rtsp"
+        return f"{scheme}://{self.farm.host}:{self.port}/{self.settings.name}"
 
     def _protect(self) -> None:
-        if not self.settings.user:
+        if not (self.settings.user or self.settings.tls):
             return
         auth = GstRtspServer.RTSPAuth()
+        if self.settings.tls:
+            auth.set_tls_certificate(self_signed_certificate())
         token = GstRtspServer.RTSPToken.new()
         token.set_string("media.factory.role", "viewer")
-        if self.settings.auth == "digest":
+        if not self.settings.user:
+            auth.set_default_token(token)
+        elif self.settings.auth == "digest":
             auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
             auth.add_digest(self.settings.user, self.settings.password, token)
         else:
@@ -346,7 +393,7 @@ class Camera:
 
     def _mount(self) -> None:
         factory = Factory(self)
-        if self.settings.user:
+        if self.settings.user or self.settings.tls:
             role = Gst.Structure.new_empty("viewer")
             role.set_value("media.factory.access", True)
             role.set_value("media.factory.construct", True)
@@ -354,6 +401,13 @@ class Camera:
         self.server.get_mount_points().add_factory(f"/{self.settings.name}", factory)
 
     def _listen(self) -> None:
+        if self.settings.tls:
+            # TLS begins where the server itself accepts; such a camera cannot be told to hang.
+            self._listener.close()
+            self.server.set_address(self.farm.host)
+            self.server.set_service(str(self.port))
+            self._watch = self.server.attach(None)
+            return
         self._listener.listen(256)
         self._watch = GLib.io_add_watch(self._listener.fileno(), GLib.IO_IN, self._on_connection)
 
@@ -464,6 +518,7 @@ class Farm:
     def __init__(self, arguments: argparse.Namespace, settings: list[Settings]) -> None:
         self.rtcp_interval_ms = arguments.rtcp_interval_ms
         self.host, self.first_port = arguments.host, arguments.port
+        self.phases, self.count = arguments.phase, len(settings)
         self.started = time.monotonic()
         self.loop = GLib.MainLoop()
         self.sendts: mmap.mmap | None = None
@@ -476,6 +531,18 @@ class Farm:
         self.pacer.start()
         self.cameras = {s.name: Camera(self, i, s) for i, s in enumerate(settings)}
         GLib.timeout_add_seconds(5, self._end_dead_sessions)
+
+    def phase(self, number: int) -> float | None:
+        """Where in its group of pictures a free-running camera is at the clock's zero, 0 to 1."""
+        match self.phases:
+            case "aligned":
+                return 0.0
+            case "spread":
+                return number / self.count
+            case "random":
+                return random.Random(number).random()
+            case _:
+                return None
 
     def _end_dead_sessions(self) -> bool:
         for camera in self.cameras.values():
@@ -554,6 +621,7 @@ def main() -> None:
     parser.add_argument(
         "--rtcp-interval-ms", type=int, default=1000, help="least time between sender reports"
     )
+    parser.add_argument("--phase", choices=PHASES, default="play", help="when key frames come")
     parser.add_argument("--seconds", type=float, help="ends by itself after this time")
     parser.add_argument("--die-with-parent", action="store_true", help="ends when its parent does")
     parser.add_argument("--exit-on-eof", action="store_true", help="ends when standard input does")

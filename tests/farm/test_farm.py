@@ -208,6 +208,24 @@ class Cameras(unittest.TestCase):
         keys = [n for n, unit in enumerate(units) if 5 in h264_kinds(unit)]
         self.assertEqual(keys, [22])
 
+    def test_free_running_cameras_keep_their_rhythm(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sendts"
+            farm = self.farm("--camera", "a*2=h264-180p", "--phase", "spread", "--sendts", str(path))
+            for number in (0, 1):
+                client = self.client(farm.urls[f"a{number}"])
+                client.play()
+                units = client.units(60)
+                keys = [n for n, unit in enumerate(units) if 5 in h264_kinds(unit)]
+                self.assertEqual(keys, [0, 1, 26, 51], "one at PLAY, then its own, one a second")
+                end = time.monotonic() + PATIENCE_S
+                late = 1.0
+                while late > 0.3:  # on a busy machine some are sent late
+                    self.assertLess(time.monotonic(), end)
+                    client.units(25)
+                    times = struct.unpack_from("<100q", path.read_bytes(), number * (MAX_INDEX + 1) * 8)
+                    late = min((times[key] / 1e9 - number / 2) % 1.0 for key in (0, 25, 50, 75))
+
     def test_sender_reports_give_the_time_of_sending(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "sendts"

@@ -65,6 +65,34 @@ pub fn quotas_are_kept_and_given_back() {
     world.wait_for_camera("door", "no subscriber", |c| c.subscribers == 0);
 }
 
+/// As when a ring is replaced while somebody attaches to it.
+pub fn a_reader_that_refuses_a_subscriber_costs_it_a_moment() {
+    let world = World::with_cameras(&[("door", "refuse=2")]);
+    let client = world.client();
+    let mut hasty = options(1);
+    hasty.timeout = Duration::ZERO;
+    let mut refused = Vec::new();
+    let mut door = wait_for("frames", || match client.attach("door", &hasty) {
+        Ok(door) => Ok(door),
+        Err(error) => {
+            refused.push(error.to_string());
+            Err(error.to_string())
+        }
+    });
+    next(&mut door);
+    assert!(
+        !refused.iter().any(|text| text.contains("did not answer")),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .iter()
+            .any(|text| text.contains("is being replaced")),
+        "{refused:?}"
+    );
+    world.wait_for_camera("door", "one subscriber", |c| c.subscribers == 1);
+}
+
 /// A connection that keeps to no rules.
 struct Raw(OwnedFd);
 

@@ -55,6 +55,10 @@ const TESTS: &[(&str, fn())] = &[
         attach::refusals_explain_themselves,
     ),
     (
+        "attach::a_reader_that_refuses_a_subscriber_costs_it_a_moment",
+        attach::a_reader_that_refuses_a_subscriber_costs_it_a_moment,
+    ),
+    (
         "attach::quotas_are_kept_and_given_back",
         attach::quotas_are_kept_and_given_back,
     ),

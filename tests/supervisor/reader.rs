@@ -53,6 +53,8 @@ struct Reader<'a> {
     late: u64,
     packets: PacketWriter,
     published: u64,
+    /// Subscribers refused.
+    refused: u64,
     stop: bool,
 }
 
@@ -85,6 +87,7 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
                 match ring {
                     RingKind::Frames => of_frames.push(pages),
                     RingKind::Packets => of_packets.push(pages),
+                    RingKind::View(_) => return Err("there is no view".into()),
                 }
             }
             ToReader::Go => break,
@@ -108,6 +111,7 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
         late: 0,
         packets: PacketWriter::resume(packets.ok_or("no packet ring")?, of_packets)?,
         published: 0,
+        refused: 0,
         stop: false,
     };
     if let Some(writer) = &mut reader.frames {
@@ -201,6 +205,12 @@ impl Reader<'_> {
                     notify,
                     ..
                 } => {
+                    if self.refused < self.plan.number("refuse").unwrap_or(0) {
+                        self.refused += 1;
+                        self.control
+                            .send(&ToSupervisor::SubscriberRefused { id }, &[])?;
+                        continue;
+                    }
                     let pages = pages(id, ring, notify, fds)?;
                     match (ring, &mut self.frames) {
                         (RingKind::Packets, _) => self.packets.add_subscriber(pages)?,
@@ -208,6 +218,7 @@ impl Reader<'_> {
                             writer.add_subscriber(pages)?;
                         }
                         (RingKind::Frames, _) => {}
+                        (RingKind::View(_), _) => return Err("there is no view".into()),
                     }
                     self.control
                         .send(&ToSupervisor::SubscriberAdded { id }, &[])?;
@@ -365,7 +376,7 @@ fn pages(
         Ok(SealedMemory::from_fd(fds.next().ok_or("no descriptor")?)?)
     };
     let pins = match ring {
-        RingKind::Frames => Some(sealed()?),
+        RingKind::Frames | RingKind::View(_) => Some(sealed()?),
         RingKind::Packets => None,
     };
     let bell = sealed()?;

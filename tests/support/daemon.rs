@@ -55,22 +55,9 @@ impl Daemon {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
         fs::write(folder.path().join("config.toml"), text).expect("a configuration");
-        let log = File::create(folder.path().join("log")).expect("a log file");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{count}", std::process::id());
-        // Dies with the test even when that is killed.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(env!("CARGO_BIN_EXE_camring"))
-            .args(["run", "--config"])
-            .arg(folder.path().join("config.toml"))
-            .env(MARK, &mark)
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("WATCHDOG_USEC")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second descriptor"))
-            .stderr(log);
+        let mut command = Daemon::command(&folder, &mark);
         change(&mut command);
         let child = command.spawn().expect("setpriv (util-linux) starts");
         let mut daemon = Daemon {
@@ -79,22 +66,61 @@ impl Daemon {
             mark,
             ended: None,
         };
+        daemon.wait_for_its_socket();
+        daemon
+    }
+
+    fn command(folder: &TempDir, mark: &str) -> Command {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(folder.path().join("log"))
+            .expect("a log file");
+        // Dies with the test even when that is killed.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(env!("CARGO_BIN_EXE_camring"))
+            .args(["run", "--config"])
+            .arg(folder.path().join("config.toml"))
+            .env(MARK, mark)
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second descriptor"))
+            .stderr(log);
+        command
+    }
+
+    #[track_caller]
+    fn wait_for_its_socket(&mut self) {
         wait_for("the daemon to answer on its socket", PATIENCE, || {
-            if let Ok(Some(status)) = daemon.child.try_wait() {
-                daemon.ended = Some(status);
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.ended = Some(status);
                 panic!(
                     "the daemon ended ({status}) instead of starting:\n{}",
-                    daemon.log()
+                    self.log()
                 );
             }
             // Panics of wait_for show this: what the daemon said so far.
-            if connects(&daemon.socket()) {
+            if connects(&self.socket()) {
                 Ok(())
             } else {
-                Err(daemon.log())
+                Err(self.log())
             }
         });
-        daemon
+    }
+
+    /// Ends the daemon with this signal, with the checks of [`Daemon::stop`] or [`Daemon::kill`], and
+    /// starts another one in its place: same configuration, same socket. Clients see the old one go.
+    #[track_caller]
+    pub fn restart(&mut self, signal: Signal) {
+        self.end(signal);
+        self.child = Daemon::command(&self.folder, &self.mark)
+            .spawn()
+            .expect("setpriv (util-linux) starts");
+        self.ended = None;
+        self.wait_for_its_socket();
     }
 
     pub fn pid(&self) -> u32 {

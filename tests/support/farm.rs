@@ -69,9 +69,9 @@ impl Camera {
         self.with("lossy".into())
     }
 
-    /// Begins so many pictures after the key frame.
-    pub fn starting_at(self, pictures: u32) -> Self {
-        self.with(format!("start={pictures}"))
+    /// RTSP over TLS, with a certificate that nobody vouches for.
+    pub fn tls(self) -> Self {
+        self.with("tls".into())
     }
 
     fn argument(&self) -> String {

@@ -8,6 +8,7 @@
 pub mod daemon;
 pub mod farm;
 pub mod framecode;
+pub mod impostor;
 pub mod process;
 pub mod viewer;
 

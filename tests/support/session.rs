@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use camring::config::Client;
 use camring::reader::backoff::{BackoffPolicy, WaitRange};
-use camring::reader::retina_source::RetinaConnector;
+use camring::reader::client::AnyConnector;
 use camring::reader::session::{Counter, SessionReport, State, UnitSink, run_session_loop};
 use camring::reader::source::{
     AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts,
@@ -190,11 +191,15 @@ impl Running {
     }
 
     pub fn start_with(config: SourceConfig, names: Names) -> Self {
+        Self::start_by(Client::Retina, config, names)
+    }
+
+    pub fn start_by(client: Client, config: SourceConfig, names: Names) -> Self {
         let observed = Shared::default();
         let (stop, stopped) = watch::channel(false);
         let (report, mut sink) = (Report(observed.clone()), Sink(observed.clone()));
         let task = tokio::spawn(async move {
-            let connector = RetinaConnector::new();
+            let connector = AnyConnector::new(client, |_| ());
             run_session_loop(
                 &config,
                 quick_backoff(),

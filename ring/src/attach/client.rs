@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::attach::AttachError;
+use crate::attach::access;
 use crate::attach::socket::{peer_credentials, recv_with_fds, send_with_fds};
 use crate::attach::wire::{
     ATTACH_VERSION, ClientMessage, DaemonMessage, MAX_DESCRIPTORS, MAX_MESSAGE, RefusalCode,
@@ -50,7 +51,14 @@ impl Connection {
                 Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR => {
                     AttachError::NoDaemon { path, source }
                 }
-                Errno::ACCESS | Errno::PERM => AttachError::PermissionDenied { path, source },
+                Errno::ACCESS | Errno::PERM => {
+                    let advice = access::advice(&path);
+                    AttachError::PermissionDenied {
+                        path,
+                        advice,
+                        source,
+                    }
+                }
                 _ => AttachError::Connect { path, source },
             }
         };

@@ -1,6 +1,7 @@
 //! Attaching over the daemon's Unix socket: messages, descriptors, errors.
 
-pub mod client;
+mod access;
+pub(crate) mod client;
 pub mod server;
 mod socket;
 pub mod wire;
@@ -29,13 +30,14 @@ pub enum AttachError {
     },
     /// The socket's permissions forbid it.
     #[error(
-        "no permission to connect to {}: add this user to the group camring (usermod -aG camring \
-         USER, then log in again)",
+        "no permission to connect to {}: {advice}",
         path.display()
     )]
     PermissionDenied {
         /// The socket.
         path: PathBuf,
+        /// Who may connect, by what the socket or its folder says, and how to become one of them.
+        advice: String,
         /// The kernel's answer.
         source: io::Error,
     },

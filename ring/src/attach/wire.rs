@@ -9,8 +9,8 @@ pub const ATTACH_MAGIC: u64 = u64::from_le_bytes(*b"CAMRATCH");
 pub const ATTACH_VERSION: u32 = 1;
 /// Longest message in bytes.
 pub const MAX_MESSAGE: usize = 4096;
-/// Longest camera name in bytes.
-pub const MAX_NAME: usize = 128;
+/// Longest name in bytes: a camera's, a stream's and a view's, `yard/sub:detect`, of 63 each.
+pub const MAX_NAME: usize = 192;
 /// Longest text of a refusal in bytes.
 pub const MAX_TEXT: usize = MAX_MESSAGE - 16;
 /// Most descriptors that one message carries.

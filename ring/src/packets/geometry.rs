@@ -14,7 +14,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, Sound};
 /// A packet ring to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketRingSpec {
-    /// Most bytes of access units, rounded up to pages. Sparse: the ring uses 1 MiB and grows to
+    /// Most bytes of access units, rounded up to pages. Sparse: the ring uses 256 KiB and grows to
     /// this only as the newest GOP needs it.
     pub capacity: u64,
     /// Most units, a power of two.

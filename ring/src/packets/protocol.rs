@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 use crate::layout::UNIT_WORDS;
 use crate::sync::{AtomicU64, Ordering, Rules, fence};
 
-/// The wrap point moves by this many bytes at a time: reserving them takes about a millisecond.
-pub(crate) const GROWTH_STEP: u64 = 1 << 20;
+/// The wrap point moves by this many bytes at a time, which is reserved within a fraction of a
+/// millisecond. All below the wrap point stays in memory, for each camera: no larger than needed.
+pub(crate) const GROWTH_STEP: u64 = 1 << 18;
 
 /// The shared words of a packet ring.
 pub(crate) trait PacketWords {

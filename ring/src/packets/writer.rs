@@ -137,7 +137,7 @@ impl PacketWriter {
         self.gop_incomplete || !self.log.gop_is_whole()
     }
 
-    /// Bytes of data area in use: 1 MiB, more as the newest GOP needed it.
+    /// Bytes of data area in use: 256 KiB, more as the newest GOP needed it.
     pub fn used_bytes(&self) -> u64 {
         self.log.wrap()
     }

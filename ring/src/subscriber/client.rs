@@ -1,5 +1,6 @@
 //! A connection to the daemon, shared by all subscriptions of a program.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -120,16 +121,24 @@ impl Client {
     /// Attaches to a camera's frames: `camera` or `camera/stream`. Waits for the ring to exist,
     /// for `options.timeout` at most.
     pub fn attach(&self, name: &str, options: &AttachOptions) -> Result<Subscription, AttachError> {
-        if options.pins == 0 || options.pins > MAX_PINS {
-            return Err(AttachError::Options {
-                field: "pins",
-                found: options.pins.into(),
-                limit: format!("1 to {MAX_PINS} are possible"),
-            });
-        }
+        check(options)?;
         let granted = self
             .shared
             .attach_patiently(name, RingKind::Frames, options)?;
+        Ok(Subscription::new(name, *options, granted)?)
+    }
+
+    /// [`Client::attach`] without waiting for the ring to exist.
+    pub(crate) fn attach_now(
+        &self,
+        name: &str,
+        options: &AttachOptions,
+    ) -> Result<Subscription, AttachError> {
+        check(options)?;
+        let kind = RingKind::Frames;
+        let granted = self
+            .shared
+            .attach_once(name, kind, options, ANSWER_TIMEOUT)?;
         Ok(Subscription::new(name, *options, granted)?)
     }
 
@@ -220,6 +229,25 @@ impl Client {
              camring",
         )
     }
+}
+
+/// The connection's descriptor, to close its copy in a forked child. Nothing is to be read from or
+/// written to it.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.connection.as_fd()
+    }
+}
+
+fn check(options: &AttachOptions) -> Result<(), AttachError> {
+    if options.pins == 0 || options.pins > MAX_PINS {
+        return Err(AttachError::Options {
+            field: "pins",
+            found: options.pins.into(),
+            limit: format!("1 to {MAX_PINS} are possible"),
+        });
+    }
+    Ok(())
 }
 
 impl Shared {

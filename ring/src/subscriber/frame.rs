@@ -132,6 +132,9 @@ pub enum RingChange {
     WriterRestarted,
     /// The ring was replaced, usually because the pictures have another size.
     Replaced,
+    /// The daemon went away and the connection was made anew ([`crate::Receiver`]): sequence
+    /// numbers begin anew, and what was missed is not known.
+    Reconnected,
 }
 
 /// What a subscription knows about a frame beside its descriptor.

@@ -76,6 +76,11 @@ impl Subscription {
         })
     }
 
+    /// What the first frame is to say.
+    pub(crate) fn set_change(&mut self, change: RingChange) {
+        self.change = Some(change);
+    }
+
     /// The oldest frame that was not given out yet and is still there; `None`: nothing new. Never
     /// waits for a frame. When the ring was replaced this attaches to its successor, which takes
     /// a question to the daemon (1 s at most).

@@ -11,9 +11,11 @@ mod client;
 mod frame;
 mod frames;
 mod packets;
+mod receiver;
 mod watch;
 
 pub use client::{AttachOptions, Client};
 pub use frame::{Frame, RingChange};
 pub use frames::Subscription;
 pub use packets::PacketSubscription;
+pub use receiver::{RETRY_PAUSE, Receiver, ReceiverOptions, Waiter};

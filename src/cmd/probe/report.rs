@@ -19,7 +19,11 @@ impl Findings {
             let ms = connected.as_secs_f64() * 1e3;
             lines.add(
                 "connected",
-                &format!("after {ms:.0} ms, RTP over {}", self.transport),
+                &format!(
+                    "after {ms:.0} ms, RTP over {}, by {}",
+                    self.transport,
+                    self.client.client()
+                ),
             );
         }
         for track in &self.offered {
@@ -86,6 +90,8 @@ impl Findings {
             "host": self.host,
             "address": self.address.map(|address| address.to_string()),
             "transport": self.transport.to_string().to_lowercase(),
+            "client": self.client.client(),
+            "client_reason": self.client.reason(),
             "times_ms": {
                 "connected": ms(self.connected),
                 "first_picture": ms(self.measured.first_unit),

@@ -251,13 +251,22 @@ impl Resolver<'_> {
             base.memory = memory;
             base.memory_at = place(&raw.memory);
         }
-        let transports = [Transport::Tcp, Transport::Udp].map(|it| (it.name(), it));
+        let transports = [
+            Transport::Tcp,
+            Transport::Udp,
+            Transport::Multicast,
+            Transport::Http,
+        ]
+        .map(|it| (it.name(), it));
         if let Some(transport) = self.word("transport", &raw.transport, &transports, camera) {
             base.transport = transport;
         }
-        let clients = [Client::Retina].map(|it| (it.name(), it));
+        let clients = [Client::Auto, Client::Retina, Client::Ffmpeg].map(|it| (it.name(), it));
         if let Some(client) = self.word("client", &raw.client, &clients, camera) {
             base.client = client;
+        }
+        if let Some(verify) = raw.tls_verify.set() {
+            base.tls_verify = *verify.get_ref();
         }
         if let Some(cpu) = self.cpu(raw.cpu.set(), camera) {
             base.cpu = cpu;

@@ -10,6 +10,7 @@ use url::Url;
 use super::super::error::Problem;
 use super::super::mask;
 use super::super::raw::{RawConfig, RawStream};
+use super::super::site::{Client, Transport};
 use super::super::value::{self, ReferenceFault};
 use super::{Base, Resolver};
 
@@ -121,6 +122,57 @@ impl Resolver<'_> {
     }
 }
 
+impl Resolver<'_> {
+    /// Whether there is a client that can read such a URL in such a way.
+    pub(super) fn reachable(
+        &mut self,
+        base: &Base,
+        raw: &RawStream,
+        url: &Url,
+        url_span: Range<usize>,
+        camera: Option<&str>,
+    ) {
+        let tls = url.scheme() == "rtsps";
+        let transport = raw.transport.set().map(Spanned::span);
+        if tls && base.tls_verify {
+            self.problems.push(
+                Problem::new(
+                    "the camera's certificate cannot be checked",
+                    url_span.clone(),
+                )
+                .camera(camera)
+                .label("rtsps:// needs `tls_verify = false` here")
+                .help(
+                    "the FFmpeg of this system encrypts, but does not check who answers; with \
+                         `tls_verify = false` nobody can listen in, but whoever can redirect the \
+                         connection can pose as the camera and learn the login",
+                ),
+            );
+        }
+        if tls && base.transport != Transport::Tcp {
+            let span = transport.clone().unwrap_or(url_span.clone());
+            self.problems.push(
+                Problem::new("rtsps:// goes with `transport = \"tcp\"` only", span)
+                    .camera(camera)
+                    .label("pictures would not be encrypted"),
+            );
+        }
+        let other = !matches!(base.transport, Transport::Tcp | Transport::Udp);
+        if base.client == Client::Retina && (tls || other) {
+            let what = match tls {
+                true => "rtsps://".to_owned(),
+                false => format!("`transport = {:?}`", base.transport.name()),
+            };
+            let span = raw.client.set().map(Spanned::span).unwrap_or(url_span);
+            self.problems.push(
+                Problem::new("this client cannot read the camera", span)
+                    .camera(camera)
+                    .label(format!("{what} needs \"auto\" or \"ffmpeg\"")),
+            );
+        }
+    }
+}
+
 /// A camera's URL as given on the command line: references followed, credentials taken out.
 ///
 /// # Errors
@@ -171,12 +223,7 @@ fn check_url(text: &str) -> Result<UrlParts, (String, Option<String>)> {
         return Err(plain("must begin with rtsp://"));
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "rtsp" => {}
-        "rtsps" => {
-            return Err(plain(
-                "rtsps:// is not available in this version, must begin with rtsp://",
-            ));
-        }
+        "rtsp" | "rtsps" => {}
         "http" | "https" => return Err(plain("this is a web address, must begin with rtsp://")),
         _ => return Err(plain("must begin with rtsp://")),
     }
@@ -209,7 +256,7 @@ fn check_url(text: &str) -> Result<UrlParts, (String, Option<String>)> {
     let user = url.username();
     if user.is_empty() && url.password().is_none() {
         // `rtsp://admin:12/34@host/`: the host would be `admin`.
-        if url.as_str()["rtsp://".len()..].contains('@') {
+        if url.as_str()[url.scheme().len()..].contains('@') {
             return Err((
                 "has an `@` behind the host; is that a password with a `/` or `?` in it?"
                     .to_owned(),

@@ -61,6 +61,11 @@ unsafe extern "C" fn on_message(
     format: *const c_char,
     arguments: *mut av::__va_list_tag,
 ) {
+    // SAFETY: called once with what this callback was called with; the list is read below only if it
+    // was not read there.
+    if unsafe { super::tap::message(context, level, format, arguments) } {
+        return;
+    }
     let severe = level <= av::AV_LOG_WARNING;
     // A subscriber that panics must not unwind into C.
     let wanted = severe

@@ -14,6 +14,7 @@
 
 mod buffers;
 mod decoder;
+mod demuxer;
 mod frame;
 pub(super) mod jpeg;
 mod log;
@@ -21,7 +22,10 @@ mod picture;
 mod pixel;
 pub(super) mod rgb;
 mod ring;
-mod scale;
+pub(super) mod scale;
+// Elsewhere libavformat's messages cannot be read (see `log`), and the demuxer does not open.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod tap;
 
 use std::ffi::{CStr, c_int};
 
@@ -29,14 +33,16 @@ use ffmpeg_next::ffi as av;
 
 pub use buffers::{PictureSlots, SlotBuffer};
 pub use decoder::{Decoder, DecoderOptions, Skip};
+pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt, Track};
 pub use picture::Picture;
 pub use ring::{PublishError, Published, RingSlots};
+pub use tap::{Notes, Step};
 
 use super::{Codec, MediaError};
 
 /// Loads and initialises what the first decoder of a process otherwise would: static tables, CPU
 /// detection, and the pages of code that a first picture touches. Meant for the process from which
-/// readers are forked; starts no thread, opens no file, draws no random number. Also routes
+/// readers are forked, which then share what it leaves open; starts no thread, opens no file, draws no random number. Also routes
 /// FFmpeg's messages to `tracing`.
 pub fn warm_up() {
     log::install();
@@ -48,6 +54,9 @@ pub fn warm_up() {
 }
 
 fn warm_decoder(codec: Codec) -> Result<(), MediaError> {
+    if codec != Codec::Mjpeg {
+        return Decoder::keep_ready(codec);
+    }
     let mut decoder = Decoder::open(DecoderOptions {
         codec,
         threads: 1,
@@ -55,9 +64,6 @@ fn warm_decoder(codec: Codec) -> Result<(), MediaError> {
         slots: None,
         max_pixels: 1 << 20,
     })?;
-    if codec != Codec::Mjpeg {
-        return Ok(());
-    }
     // An encoded picture of our own goes through swscale, the MJPEG encoder and the decoder.
     let gray = [128u8; 64 * 64];
     let image = super::jpeg::Image {

@@ -9,6 +9,7 @@ use ffmpeg_next::ffi as av;
 
 use super::buffers::{PictureSlots, Shared};
 use super::frame::Frame;
+use super::scale::{PlaneMut, Rescaler, Target};
 use super::{pixel, scale};
 use crate::media::{ColorRange, MediaError, PixelFormat, Plane, packed_layout};
 
@@ -170,6 +171,35 @@ impl Picture {
             return 0; // identity: RGB
         }
         u8::try_from(self.frame.raw_matrix()).unwrap_or(2)
+    }
+
+    /// Whether it has colours of red, green and blue, not luma and chroma.
+    pub fn is_rgb(&self) -> bool {
+        let format = self.pixel_format();
+        matches!(format, Ok(PixelFormat::Rgb24 | PixelFormat::Bgr24))
+    }
+
+    /// Width to height of a pixel, as the stream says; 1:1 where it says nothing or nonsense.
+    pub fn pixel_aspect(&self) -> (u32, u32) {
+        // SAFETY: a valid frame.
+        let aspect = unsafe { (*self.frame.as_ptr()).sample_aspect_ratio };
+        let side = |value| u32::try_from(value).unwrap_or(0);
+        let (num, den) = (side(aspect.num), side(aspect.den));
+        // 2:1 is the widest in use; a picture of one row is no picture.
+        let sane = num > 0 && den > 0 && num / den < 8 && den / num < 8;
+        if sane { (num, den) } else { (1, 1) }
+    }
+
+    /// Scales it into `planes`, as [`Rescaler::scale`] says.
+    pub(in crate::media) fn scale_into(
+        &self,
+        scaler: &mut Rescaler,
+        to: &Target,
+        planes: &mut [PlaneMut<'_>],
+    ) -> Result<(), MediaError> {
+        // No decoder draws while this is held.
+        let _drawing = self.shared.draw();
+        scaler.scale(&self.frame, scale::colours_of(&self.frame), to, planes)
     }
 
     /// Whether libavcodec calls it a key frame.

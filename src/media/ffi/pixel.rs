@@ -57,6 +57,19 @@ pub(super) fn to_av(format: PixelFormat) -> Option<av::AVPixelFormat> {
     })
 }
 
+/// The format of which a picture's first plane alone is one; the format itself where its first
+/// plane is not luma of 8 or 10 bits.
+pub(super) fn luma(format: av::AVPixelFormat) -> av::AVPixelFormat {
+    match native(format as c_int) {
+        Some((PixelFormat::I420 | PixelFormat::I422 | PixelFormat::I444, _)) => AV_PIX_FMT_GRAY8,
+        Some((PixelFormat::Nv12 | PixelFormat::Gray8, _)) => AV_PIX_FMT_GRAY8,
+        Some((PixelFormat::I420p10 | PixelFormat::I422p10 | PixelFormat::I444p10, _)) => {
+            AV_PIX_FMT_GRAY10LE
+        }
+        _ => format,
+    }
+}
+
 /// What a format without counterpart is converted to when copied: RGB24 from RGB, I420 from the
 /// rest. `None` for what swscale cannot read (hardware surfaces).
 pub(super) fn converted(raw: c_int) -> Option<PixelFormat> {

@@ -6,6 +6,11 @@ use super::nal::rbsp;
 use super::{MAX_PARAMETER_SET_BYTES, Sps, StreamParameters};
 use crate::media::Codec;
 
+/// RADL_N (Table 7-1).
+pub(super) const FIRST_LEADING: u8 = 6;
+pub(super) const RASL_N: u8 = 8;
+pub(super) const RASL_R: u8 = 9;
+pub(super) const LAST_LEADING: u8 = RASL_R;
 pub(super) const FIRST_IRAP: u8 = 16;
 pub(super) const LAST_IRAP: u8 = 23;
 pub(super) const LAST_SLICE: u8 = 31;

@@ -95,6 +95,10 @@ pub struct UnitInfo {
     pub picture: bool,
     /// No later picture needs this one.
     pub disposable: bool,
+    /// H.265: shown before the key frame that it follows in the stream (RASL or RADL).
+    pub leading: bool,
+    /// H.265: a leading picture that may refer to pictures before that key frame.
+    pub rasl: bool,
     /// Of the last parameter set in the unit that can be read.
     pub parameters: Option<StreamParameters>,
 }
@@ -112,8 +116,8 @@ pub fn scan(codec: Codec, unit: &[u8]) -> UnitInfo {
                 key: picture,
                 picture,
                 disposable: true,
-                recovery_point: None,
                 parameters,
+                ..UnitInfo::default()
             }
         }
         _ => UnitInfo {
@@ -160,6 +164,8 @@ fn scan_h265(unit: &[u8]) -> UnitInfo {
                 info.key |= (h265::FIRST_IRAP..=h265::LAST_IRAP).contains(&kind);
                 // Even types below 16 are not referenced within their sub-layer (Table 7-1).
                 info.disposable &= kind < 16 && kind % 2 == 0;
+                info.leading |= (h265::FIRST_LEADING..=h265::LAST_LEADING).contains(&kind);
+                info.rasl |= matches!(kind, h265::RASL_N | h265::RASL_R);
             }
             Some((h265::PREFIX_SEI, 0)) => {
                 info.recovery_point = info.recovery_point.or(h265::recovery_point(nal));

@@ -30,14 +30,15 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::source::{
-    AccessUnit, Connector, SenderReport, Source, SourceConfig, SourceError, SourceErrorKind,
-    SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text, monotonic_ns, utc_ns,
+    AccessUnit, Connector, OfferedTrack, SenderReport, Source, SourceConfig, SourceError,
+    SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text,
+    monotonic_ns, utc_ns,
 };
 use classify::Classifier;
 
 /// How often retina is polled when nothing arrives. A request sent by the camera leaves it
 /// asleep until the next poll.
-const POLL_TICK: Duration = Duration::from_millis(250);
+const POLL_TICK: Duration = Duration::from_millis(500);
 
 /// A hostile description may have thousands of tracks.
 const LISTED_TRACKS: usize = 8;
@@ -75,7 +76,7 @@ impl RetinaConnector {
         let mut url = config.url.clone();
         if url.scheme() != "rtsp" || !url.has_host() || url.set_ip_host(address).is_err() {
             let what = format!(
-                "the URL must be rtsp://host/path, its scheme is {:?}",
+                "client = \"retina\" reads rtsp:// only, the URL's scheme is {:?}",
                 clean_text(config.url.scheme(), None)
             );
             return Err(config.error(Stage::Connect, SourceErrorKind::Config(what)));
@@ -155,15 +156,20 @@ impl Connector for RetinaConnector {
     ) -> Result<RetinaSource, SourceError> {
         let classifier = Classifier { config };
         let limits = &config.timeouts;
+        let carrier = match config.transport {
+            Transport::Tcp => Carrier::Tcp(Default::default()),
+            Transport::Udp => Carrier::Udp(Default::default()),
+            other => {
+                let what = format!("{other} needs client = \"ffmpeg\" or \"auto\"");
+                return Err(config.error(Stage::Connect, SourceErrorKind::Config(what)));
+            }
+        };
         let mut session = self.describe(config, address, &classifier).await?;
         let (index, codec) = choose_track(config, session.streams())?;
         let clock_rate = session.streams()[index].clock_rate_hz();
 
         let setup = SetupOptions::default()
-            .transport(match config.transport {
-                Transport::Tcp => Carrier::Tcp(Default::default()),
-                Transport::Udp => Carrier::Udp(Default::default()),
-            })
+            .transport(carrier)
             .frame_format(FrameFormat::SIMPLE);
         bounded(
             &classifier,
@@ -298,19 +304,6 @@ impl std::fmt::Debug for RetinaSource {
             .field("info", &self.info)
             .finish_non_exhaustive()
     }
-}
-
-/// A track of the session description.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OfferedTrack {
-    /// `video`, `audio`, `application` …
-    pub media: String,
-    /// Encoding name, as `h264`.
-    pub encoding: String,
-    /// RTP clock rate in Hz.
-    pub clock_rate: u32,
-    /// It is the one that is read.
-    pub chosen: bool,
 }
 
 impl RetinaSource {

@@ -62,6 +62,10 @@ pub enum Transport {
     Tcp,
     /// Its own UDP ports.
     Udp,
+    /// A multicast group that the camera names.
+    Multicast,
+    /// Interleaved in an RTSP connection inside of two HTTP connections.
+    Http,
 }
 
 impl fmt::Display for Transport {
@@ -69,6 +73,8 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Tcp => "TCP",
             Transport::Udp => "UDP",
+            Transport::Multicast => "multicast",
+            Transport::Http => "HTTP",
         })
     }
 }
@@ -78,7 +84,7 @@ impl fmt::Display for Transport {
 pub struct SourceConfig {
     /// The stream's name in messages, for example `front-door/sub`.
     pub id: String,
-    /// `rtsp://host[:port]/path`, without credentials.
+    /// `rtsp://host[:port]/path` or `rtsps://…`, without credentials.
     pub url: Url,
     /// Login, if the camera wants one.
     pub username: Option<String>,
@@ -86,6 +92,8 @@ pub struct SourceConfig {
     pub password: Option<SecretString>,
     /// How RTP travels.
     pub transport: Transport,
+    /// With `rtsps://`: the camera must prove who it is.
+    pub tls_verify: bool,
     /// How long each stage may take.
     pub timeouts: Timeouts,
     /// What a camera may cost.
@@ -101,6 +109,7 @@ impl SourceConfig {
             username: None,
             password: None,
             transport: Transport::Tcp,
+            tls_verify: true,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }
@@ -114,9 +123,15 @@ impl SourceConfig {
         }
     }
 
-    /// The RTSP port, 554 unless the URL names another.
+    /// The port that the URL names; else that of RTSP (554), RTSP over TLS (322) or HTTP (80).
     pub fn port(&self) -> u16 {
-        self.url.port().unwrap_or(554)
+        self.url
+            .port()
+            .unwrap_or(match (self.url.scheme(), self.transport) {
+                ("rtsps", _) => 322,
+                (_, Transport::Http) => 80,
+                _ => 554,
+            })
     }
 
     /// An error of this camera.
@@ -162,6 +177,19 @@ impl fmt::Display for StreamInfo {
         }
         write!(f, " over {}", self.transport)
     }
+}
+
+/// A track of the session description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedTrack {
+    /// `video`, `audio`, `application` …
+    pub media: String,
+    /// Encoding name, as `h264`.
+    pub encoding: String,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+    /// It is the one that is read.
+    pub chosen: bool,
 }
 
 /// One picture as the camera sent it.

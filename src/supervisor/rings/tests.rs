@@ -141,13 +141,58 @@ fn numbers_go_on_after_a_ring_was_given_up() {
     rings.abandon();
     assert!(rings.current(RingKind::Frames).is_none());
     assert!(rings.current(RingKind::Packets).is_none());
+    let frames = RingKind::Frames;
     assert_eq!(
-        rings.first_sequence(1),
+        rings.first_sequence(frames, 1),
         8,
         "the next reader knows nothing of it"
     );
-    assert_eq!(rings.first_sequence(20), 20);
+    assert_eq!(rings.first_sequence(frames, 20), 20);
+    assert_eq!(rings.first_sequence(RingKind::View(0), 1), 1, "its own");
     assert!(rings.bytes_replaced() > 0);
+}
+
+#[test]
+fn views_are_rings_of_their_own() {
+    let view = |index, id| Ring {
+        kind: RingKind::View(index),
+        ..frames(id)
+    };
+    let mut rings = Rings::default();
+    rings.install(packets(1)).unwrap();
+    rings.install(frames(2)).unwrap();
+    let before = rings.bytes_in_use();
+    let told = rings.install(view(1, 3)).unwrap().message;
+    assert!(matches!(
+        told,
+        ToReader::ViewRing {
+            view: 1,
+            ring_id: 3,
+            ..
+        }
+    ));
+    assert!(rings.bytes_in_use() > before);
+    assert!(rings.current(RingKind::View(0)).is_none());
+    // Each ring has its pins; whoever looks at a view looks at frames.
+    let kind = RingKind::View(1);
+    assert!(!rings.frames_looked_at());
+    let (one, told) = rings.attach(10, wish(kind, 4), 4).unwrap();
+    assert_eq!((one.ring_id, one.fds.len(), told.fds.len()), (3, 3, 3));
+    assert!(rings.attach(11, wish(kind, 1), 4).is_err());
+    assert!(rings.attach(12, wish(RingKind::Frames, 4), 4).is_ok());
+    assert!(rings.frames_looked_at());
+    assert_eq!((rings.subscribers_of(kind), rings.subscribers()), (1, 2));
+    // A new reader gets all rings before all subscribers.
+    let messages = rings.for_new_reader().unwrap();
+    let ring = |m: &Outgoing| !matches!(m.message, ToReader::AddSubscriber { .. });
+    let order: Vec<bool> = messages.iter().map(ring).collect();
+    assert_eq!(order, [true, true, true, false, false]);
+    // Given up with the others, and its numbers known.
+    rings.abandon();
+    assert!(rings.current(kind).is_none());
+    rings.detach(10);
+    rings.detach(12);
+    assert_eq!((rings.bytes_in_use(), rings.bytes_replaced()), (0, 0));
 }
 
 #[test]
@@ -174,4 +219,21 @@ fn who_does_not_leave_a_replaced_ring_is_sent_away() {
     use std::future::Future;
     let sent_away: Vec<_> = gates.iter().map(|gate| is_sent_away(gate)).collect();
     assert_eq!(sent_away, [true, false, false], "the oldest first");
+}
+
+#[test]
+fn who_waits_for_a_reader_that_refuses_is_told_at_once() {
+    let mut rings = Rings::default();
+    rings.install(frames(1)).unwrap();
+    let (mut one, _) = rings.attach(1, wish(RingKind::Frames, 1), 4).unwrap();
+    let (mut two, _) = rings.attach(2, wish(RingKind::Frames, 1), 4).unwrap();
+    rings.refused(1);
+    rings.refused(99);
+    use tokio::sync::oneshot::error::TryRecvError;
+    assert_eq!(one.known.try_recv(), Err(TryRecvError::Closed));
+    assert_eq!(two.known.try_recv(), Err(TryRecvError::Empty));
+    // What the reader says later changes nothing.
+    rings.known(1);
+    rings.known(2);
+    assert_eq!(two.known.try_recv(), Ok(()));
 }

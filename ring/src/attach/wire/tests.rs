@@ -93,7 +93,7 @@ fn impossible_fields_are_named() {
     assert_eq!(attach(8, 3), "message of kind 2: ring is 3");
     assert_eq!(attach(10, 2), "message of kind 2: pollable is 2");
     assert_eq!(attach(11, 0), "message of kind 2: name length is 0");
-    assert_eq!(attach(11, 129), "message of kind 2: name length is 129");
+    assert_eq!(attach(11, 193), "message of kind 2: name length is 193");
     assert_eq!(attach(12, 0xff), "message of kind 2: name is not UTF-8");
     assert_eq!(attach(0, 77), "unknown message kind 77");
     let mut hello = client_messages()[0].encode();
