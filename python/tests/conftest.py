@@ -138,10 +138,13 @@ def socket(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> str:
     return stand_in.socket
 
 
-class Site:
-    """The real daemon and its cameras. `of_camera`: further lines of each; `settings`: of the whole."""
+CAMERA = '[[camera]]\nname = "{name}"\nurl = "{url}"\n'
 
-    def __init__(self, cameras: dict[str, str], *, of_camera: str = "", settings: str = "") -> None:
+
+class Site:
+    """The real daemon and its cameras. `camera`: what the configuration says of each; `settings`: of all."""
+
+    def __init__(self, cameras: dict[str, str], *, camera: str = CAMERA, settings: str = "") -> None:
         program("CAMRING_BIN")
         self.folder = tempfile.TemporaryDirectory(prefix="camring-python-")
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
@@ -153,7 +156,7 @@ class Site:
         while not (line := self.farm.read()).startswith("READY"):
             word, name, url, *_ = line.split(" ")
             assert word == "CAMERA", line
-            text += f'[[camera]]\nname = "{name}"\nurl = "{url}"\n{of_camera}'
+            text += camera.format(name=name, url=url)
         (self.path / "config.toml").write_text(text)
         self.daemon: subprocess.Popen[bytes] | None = None
         self.start()
@@ -237,7 +240,7 @@ fps = 5
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Two cameras with views, for the whole run."""
-    site = Site({"door": "h264-360p", "yard": "h264-180p"}, of_camera=VIEWS)
+    site = Site({"door": "h264-360p", "yard": "h264-180p"}, camera=CAMERA + VIEWS)
     yield site
     site.end()
 

@@ -16,7 +16,7 @@ import camring
 import framecode
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT, Site, program, wait_for
+from conftest import CAMERA, PATIENCE_S, ROOT, Site, program, wait_for
 
 TAG = 12
 """Of the clip h264-resize: pictures of 640×360, of 1280×720, of 640×360, two seconds each."""
@@ -143,7 +143,7 @@ def c_tail(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def resizing() -> Iterator[Site]:
     # Deep rings: three languages share two cores, and are to have many frames in common.
-    site = Site({"door": "h264-resize"}, of_camera=VIEW_LINES, settings="[ring]\ndepth = 8\n")
+    site = Site({"door": "h264-resize"}, camera=CAMERA + VIEW_LINES, settings="[ring]\ndepth = 8\n")
     yield site
     site.end()
 
@@ -209,3 +209,52 @@ def test_three_languages_see_the_same_frames(resizing: Site, c_tail: Path) -> No
     both = [seen for seen in of_python[VIEW].frames.values() if seen.pts in times]
     assert len(both) >= 20
     assert all(seen.time_ns == times[seen.pts] for seen in both)
+
+
+def longest() -> str:
+    """camera/stream:view with names as long as they may be, 63 bytes each."""
+    return f"{'c' * 63}/{'s' * 63}:{'v' * 63}"
+
+
+@pytest.fixture
+def long_names() -> Iterator[Site]:
+    camera, _, rest = longest().partition("/")
+    stream, _, view = rest.partition(":")
+    text = f'[[camera]]\nname = "{camera}"\n[[camera.stream]]\nname = "{stream}"\nurl = "{{url}}"\n'
+    view_lines = VIEW_LINES.replace("[[camera.view]]", "[[camera.stream.view]]").replace("detect", view)
+    site = Site({"door": "h264-180p"}, camera=text + view_lines)
+    yield site
+    site.end()
+
+
+def test_the_longest_name_and_one_that_is_not_there(long_names: Site, c_tail: Path) -> None:
+    site, name = long_names, longest()
+    assert len(name) == 191
+    with camring.attach(name, socket=site.socket, timeout=PATIENCE_S) as camera:
+        frame = camera.next(PATIENCE_S)
+        assert frame.camera == name
+        assert frame.array.shape == (180, 320, 3)
+    camera_name, view = name.split(":")
+    with camring.attach(camera_name, view=view, socket=site.socket, timeout=PATIENCE_S) as camera:
+        assert camera.next(PATIENCE_S).camera == name
+    with pytest.raises(camring.NoSuchCamera) as error:
+        camring.attach(camera_name, view=view[:-1] + "w", socket=site.socket)
+    assert f"there are: {name}" in str(error.value)
+    environment = {**os.environ, "CAMRING_SOCKET": site.socket, "LD_LIBRARY_PATH": str(c_tail.parent / "lib")}
+
+    def in_c(name: str) -> subprocess.CompletedProcess[str]:
+        command = [str(c_tail), name, "1"]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+
+    found = in_c(name)
+    assert (found.returncode, found.stdout.split()[0]) == (0, name), found
+    found = in_c(name[:-1] + "w")
+    assert found.returncode == 1
+    assert found.stderr.startswith("E_UNKNOWN_CAMERA: "), found
+    # As the other languages have it, unless the C library's message is cut.
+    assert str(error.value) in found.stderr, found.stderr
+    # What is too long even for the daemon is refused with the limit.
+    with pytest.raises(camring.Error, match="192"):
+        camring.attach(name + "vv", socket=site.socket)
