@@ -65,7 +65,7 @@ class Subscriber:
 def seen_in(frame: camring.Frame) -> Seen:
     total = 1
     for plane in frame.planes:
-        total = zlib.adler32(np.ascontiguousarray(plane), total)
+        total = zlib.adler32(np.ascontiguousarray(plane).data, total)
     return Seen(frame.generation, frame.pts, frame.time_ns, (frame.width, frame.height), total)
 
 
@@ -107,7 +107,7 @@ class Tail(Subscriber):
     def check(self) -> None:
         if self.trouble:
             raise self.trouble
-        assert self.process.poll() is None, f"{self.process.args} ended with {self.process.returncode}"
+        assert self.process.poll() is None, f"a tail ended with {self.process.returncode}"
 
     def end(self) -> None:
         self.process.kill()
