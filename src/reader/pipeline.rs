@@ -75,8 +75,11 @@ pub struct Pipeline {
     patient: bool,
     /// Numbers the questions for a place in the budget.
     requests: u32,
-    /// The newest unit whose picture was published, so that none is published twice.
+    /// The newest unit whose picture was published.
     published_through: u64,
+    /// The same when somebody began to look: what is decoded again since is not published twice.
+    /// (Not [`Self::published_through`] itself: B pictures come before pictures of earlier units.)
+    published_before: u64,
 }
 
 impl Pipeline {
@@ -112,6 +115,7 @@ impl Pipeline {
             patient: false,
             requests: 0,
             published_through: 0,
+            published_before: 0,
         }
     }
 
@@ -238,6 +242,7 @@ impl Pipeline {
         self.doing(Decoding::Decoding);
         self.needs_key = true;
         self.damage.clear();
+        self.published_before = self.published_through;
         self.requests = self.requests.wrapping_add(1);
         let begun =
             from.and_then(|from| CatchUp::begin(&self.packets, from, to, held, self.requests));
@@ -493,7 +498,7 @@ impl Pipeline {
                 .find(|m| m.access_unit == unit)
                 .copied()
             {
-                if meta.late && meta.access_unit <= self.published_through {
+                if meta.late && meta.access_unit <= self.published_before {
                     continue;
                 }
                 self.published_through = self.published_through.max(meta.access_unit);
