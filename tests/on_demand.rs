@@ -164,6 +164,20 @@ fn a_picture_is_there_before_the_next_key_frame_and_all_that_follow_in_order() {
 }
 
 #[test]
+fn pictures_that_come_out_of_order_are_all_caught_up_with() {
+    let farm = Farm::start(&[Camera::new("door", "h264-b").fps(5)]);
+    let daemon = Daemon::start(&site(&farm, &["door"]));
+    let mut units = Units::of(&daemon, "door");
+    for _ in 0..2 {
+        daemon.wait_for_camera("door", "idle", idle);
+        units.wait_for_place(8);
+        // By their content: nothing is missing, nothing comes twice.
+        let mut viewer = Viewer::attach(&daemon, &farm, "door");
+        viewer.watch(20);
+    }
+}
+
+#[test]
 fn decoding_ends_when_the_last_one_has_left_and_goes_on_where_it_ended() {
     let farm = Farm::start(&[slow("door")]);
     let daemon = Daemon::start(&site(&farm, &["door"]));
