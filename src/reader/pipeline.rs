@@ -77,9 +77,9 @@ pub struct Pipeline {
     requests: u32,
     /// The newest unit whose picture was published.
     published_through: u64,
-    /// The same when somebody began to look: what is decoded again since is not published twice.
-    /// (Not [`Self::published_through`] itself: B pictures come before pictures of earlier units.)
-    published_before: u64,
+    /// The latest PTS among them. Pictures come out in the order of their PTS, so it says what was
+    /// published before decoding began anew; unit numbers do not, where there are B pictures.
+    published_pts: i64,
 }
 
 impl Pipeline {
@@ -115,7 +115,7 @@ impl Pipeline {
             patient: false,
             requests: 0,
             published_through: 0,
-            published_before: 0,
+            published_pts: i64::MIN,
         }
     }
 
@@ -242,7 +242,6 @@ impl Pipeline {
         self.doing(Decoding::Decoding);
         self.needs_key = true;
         self.damage.clear();
-        self.published_before = self.published_through;
         self.requests = self.requests.wrapping_add(1);
         let begun =
             from.and_then(|from| CatchUp::begin(&self.packets, from, to, held, self.requests));
@@ -498,10 +497,11 @@ impl Pipeline {
                 .find(|m| m.access_unit == unit)
                 .copied()
             {
-                if meta.late && meta.access_unit <= self.published_before {
+                if meta.late && meta.pts <= self.published_pts {
                     continue;
                 }
                 self.published_through = self.published_through.max(meta.access_unit);
+                self.published_pts = self.published_pts.max(meta.pts);
                 self.publisher.publish(picture, &meta);
             }
         }
