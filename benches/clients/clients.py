@@ -176,12 +176,12 @@ def verdicts(case: dict[str, Any], titles: dict[str, str]) -> Iterator[str]:
     best = case["best_other_cores"]
     for name in ("camring", "camring-view"):
         if name in case["peers"] and best:
-            what = f"{titles[name]}, {case['detectors']} detectors, CPU ÷ the best other"
+            what = f"{titles[name]}, detectors: {case['detectors']}, CPU ÷ the best other"
             ratio = case["peers"][name]["of_best_other"]["median"]
             yield verdict(what, ratio, GOAL_CPU) if case["detectors"] == 3 else f"{what}: {ratio:.2f}"
     if best:
         decoding = case["floor_ms"] * case["fps"] / 1e3 / best
-        yield f"bare decoding, {case['detectors']} detectors, CPU ÷ the best other: {decoding:.2f}"
+        yield f"bare decoding, detectors: {case['detectors']}, CPU ÷ the best other: {decoding:.2f}"
 
 
 def verdict(what: str, value: float | None, goal: float, unit: str = "") -> str:

@@ -30,7 +30,7 @@ class VerdictsTest(unittest.TestCase):
         self.assertIn("PASS", next(clients.verdicts(case(3, 0.5), titles)))
         self.assertIn("over", next(clients.verdicts(case(3, 0.51), titles)))
         one = list(clients.verdicts(case(1, 0.9), titles))
-        self.assertEqual(one[0], "camring, 1 detectors, CPU ÷ the best other: 0.90")
+        self.assertEqual(one[0], "camring, detectors: 1, CPU ÷ the best other: 0.90")
         # 5 ms of a picture, ten times a second, of 0.1 cores.
         self.assertTrue(one[1].endswith("0.50"), one)
 
