@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ffmpeg_source::{FfmpegConnector, FfmpegSource};
@@ -42,10 +42,11 @@ pub enum Choice {
     FfmpegForUdp = 7,
     FfmpegAfterRetina = 8,
     RetinaAfterBoth = 9,
+    FfmpegForParameterSets = 10,
 }
 
 impl Choice {
-    const ALL: [Choice; 9] = [
+    const ALL: [Choice; 10] = [
         Choice::RetinaAsConfigured,
         Choice::Retina,
         Choice::FfmpegAsConfigured,
@@ -55,6 +56,7 @@ impl Choice {
         Choice::FfmpegForUdp,
         Choice::FfmpegAfterRetina,
         Choice::RetinaAfterBoth,
+        Choice::FfmpegForParameterSets,
     ];
 
     /// What a stream configured like this begins with.
@@ -100,14 +102,22 @@ impl Choice {
             Choice::FfmpegForHttp => "auto: HTTP tunnel",
             Choice::FfmpegForUdp => "auto: UDP, packets are put in order",
             Choice::FfmpegAfterRetina => "auto: retina did not understand the camera",
+            Choice::FfmpegForParameterSets => "auto: several picture parameter sets",
             Choice::RetinaAfterBoth => "auto: neither client understood the camera",
         }
     }
 
-    /// What `auto` does after a session that could not be opened.
+    /// Whether a stream that retina reads only in part goes to libavformat, which works on x86-64
+    /// only.
+    fn hands_over(self) -> bool {
+        self == Choice::Retina && cfg!(target_arch = "x86_64")
+    }
+
+    /// What `auto` does after a session that could not be opened, or not be read.
     fn after(self, error: &SourceErrorKind) -> Self {
         use SourceErrorKind as K;
         match (self, error) {
+            (Choice::Retina, K::OtherClient(_)) => Choice::FfmpegForParameterSets,
             (Choice::Retina, K::MalformedSdp(_) | K::Protocol(_)) => Choice::FfmpegAfterRetina,
             (
                 Choice::FfmpegAfterRetina,
@@ -133,7 +143,7 @@ pub struct AnyConnector {
     client: Client,
     retina: RetinaConnector,
     ffmpeg: FfmpegConnector,
-    choice: Mutex<Option<Choice>>,
+    choice: Arc<Mutex<Option<Choice>>>,
     tell: Box<dyn Fn(Choice) + Send + Sync>,
 }
 
@@ -153,7 +163,7 @@ impl AnyConnector {
             client,
             retina: RetinaConnector::new(),
             ffmpeg: FfmpegConnector::new(),
-            choice: Mutex::new(None),
+            choice: Arc::default(),
             tell: Box::new(tell),
         }
     }
@@ -163,15 +173,16 @@ impl AnyConnector {
         *choice
             .get_or_insert_with(|| Choice::plan(self.client, config.url.scheme(), config.transport))
     }
+}
 
-    fn failed(&self, config: &SourceConfig, choice: Choice, error: &SourceError) {
-        let next = choice.after(&error.kind);
-        if next == choice {
-            return;
-        }
-        *self.choice.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        tracing::warn!(camera = %config.id, "the next try is by {next}");
+/// Whether the next try is by another client.
+fn failed(choices: &Mutex<Option<Choice>>, camera: &str, choice: Choice, error: &SourceErrorKind) {
+    let next = choice.after(error);
+    if next == choice {
+        return;
     }
+    *choices.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    tracing::warn!(camera, "the next try is by {next}");
 }
 
 impl Connector for AnyConnector {
@@ -185,14 +196,19 @@ impl Connector for AnyConnector {
         let choice = self.choose(config);
         (self.tell)(choice);
         let opened = if choice.is_retina() {
-            let source = self.retina.connect(config, address).await;
-            source.map(|source| AnySource::Retina(Box::new(source)))
+            let hand_over = choice.hands_over();
+            let source = self.retina.open(config, address, hand_over).await;
+            source.map(|source| AnySource::Retina {
+                source: Box::new(source),
+                camera: config.id.to_string(),
+                choice: Arc::clone(&self.choice),
+            })
         } else {
             let source = self.ffmpeg.connect(config, address).await;
             source.map(|source| AnySource::Ffmpeg(Box::new(source)))
         };
         if let Err(error) = &opened {
-            self.failed(config, choice, error);
+            failed(&self.choice, &config.id, choice, &error.kind);
         }
         opened
     }
@@ -208,7 +224,12 @@ impl Connector for AnyConnector {
 /// A session of either client.
 #[derive(Debug)]
 pub enum AnySource {
-    Retina(Box<RetinaSource>),
+    Retina {
+        source: Box<RetinaSource>,
+        camera: String,
+        /// The connector's: a stream may show that it needs another client.
+        choice: Arc<Mutex<Option<Choice>>>,
+    },
     Ffmpeg(Box<FfmpegSource>),
 }
 
@@ -216,7 +237,7 @@ impl AnySource {
     /// What the camera offers, the first few tracks of it; names are cleaned.
     pub fn offered(&self) -> Vec<OfferedTrack> {
         match self {
-            AnySource::Retina(source) => source.offered(),
+            AnySource::Retina { source, .. } => source.offered(),
             AnySource::Ffmpeg(source) => source.offered(),
         }
     }
@@ -225,14 +246,28 @@ impl AnySource {
 impl Source for AnySource {
     fn info(&self) -> &StreamInfo {
         match self {
-            AnySource::Retina(source) => source.info(),
+            AnySource::Retina { source, .. } => source.info(),
             AnySource::Ffmpeg(source) => source.info(),
         }
     }
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
         match self {
-            AnySource::Retina(source) => source.next().await,
+            AnySource::Retina {
+                source,
+                camera,
+                choice,
+            } => {
+                let event = source.next().await;
+                if let Err(SourceError {
+                    kind: kind @ SourceErrorKind::OtherClient(_),
+                    ..
+                }) = &event
+                {
+                    failed(choice, camera, Choice::Retina, kind);
+                }
+                event
+            }
             AnySource::Ffmpeg(source) => source.next().await,
         }
     }
@@ -274,6 +309,10 @@ mod tests {
         ] {
             assert_eq!((a.after(&error), b.after(&error)), (a, b));
         }
+        let other = SourceErrorKind::OtherClient("x");
+        let sets = a.after(&other);
+        assert_eq!(sets, Choice::FfmpegForParameterSets);
+        assert_eq!((sets.after(&broken), sets.after(&other)), (sets, sets));
         for client in [Client::Retina, Client::Ffmpeg] {
             let fixed = Choice::plan(client, "rtsp", Transport::Tcp);
             assert_eq!(fixed.after(&broken), fixed);

@@ -187,6 +187,11 @@ impl Decoder {
             // Applied film grain would need a second buffer for each picture.
             (*raw).export_side_data |= av::AV_CODEC_EXPORT_DATA_FILM_GRAIN;
             (*raw).max_pixels = max_pixels;
+            if codec == Codec::Mjpeg {
+                // A picture that ends before its last block is an error: a packet in its middle may
+                // have been lost, and nothing else would say so.
+                (*raw).err_recognition |= av::AV_EF_EXPLODE as c_int;
+            }
             (*raw).opaque = Arc::as_ptr(&this.lender).cast_mut().cast();
             (*raw).get_buffer2 = Some(get_buffer2);
             av::avcodec_open2(raw, decoder, std::ptr::null_mut())
