@@ -477,7 +477,7 @@ impl Pipeline {
         loop {
             let picture = match decoder.next_picture() {
                 Ok(Some(picture)) => picture,
-                Ok(None) => return true,
+                Ok(None) => return !decoder.refused(),
                 Err(error) => {
                     self.health.decode_errors.fetch_add(1, Relaxed);
                     tracing::debug!(%error, "picture not decoded");
