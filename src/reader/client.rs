@@ -42,7 +42,7 @@ pub enum Choice {
     FfmpegForUdp = 7,
     FfmpegAfterRetina = 8,
     RetinaAfterBoth = 9,
-    FfmpegForParameterSets = 10,
+    FfmpegForStream = 10,
 }
 
 impl Choice {
@@ -56,7 +56,7 @@ impl Choice {
         Choice::FfmpegForUdp,
         Choice::FfmpegAfterRetina,
         Choice::RetinaAfterBoth,
-        Choice::FfmpegForParameterSets,
+        Choice::FfmpegForStream,
     ];
 
     /// What a stream configured like this begins with.
@@ -102,7 +102,7 @@ impl Choice {
             Choice::FfmpegForHttp => "auto: HTTP tunnel",
             Choice::FfmpegForUdp => "auto: UDP, packets are put in order",
             Choice::FfmpegAfterRetina => "auto: retina did not understand the camera",
-            Choice::FfmpegForParameterSets => "auto: several picture parameter sets",
+            Choice::FfmpegForStream => "auto: retina cannot read all of this stream",
             Choice::RetinaAfterBoth => "auto: neither client understood the camera",
         }
     }
@@ -117,7 +117,7 @@ impl Choice {
     fn after(self, error: &SourceErrorKind) -> Self {
         use SourceErrorKind as K;
         match (self, error) {
-            (Choice::Retina, K::OtherClient(_)) => Choice::FfmpegForParameterSets,
+            (Choice::Retina, K::OtherClient(_)) => Choice::FfmpegForStream,
             (Choice::Retina, K::MalformedSdp(_) | K::Protocol(_)) => Choice::FfmpegAfterRetina,
             (
                 Choice::FfmpegAfterRetina,
@@ -311,7 +311,7 @@ mod tests {
         }
         let other = SourceErrorKind::OtherClient("x");
         let sets = a.after(&other);
-        assert_eq!(sets, Choice::FfmpegForParameterSets);
+        assert_eq!(sets, Choice::FfmpegForStream);
         assert_eq!((sets.after(&broken), sets.after(&other)), (sets, sets));
         for client in [Client::Retina, Client::Ffmpeg] {
             let fixed = Choice::plan(client, "rtsp", Transport::Tcp);

@@ -80,7 +80,10 @@ impl Assembler {
             return self.finish();
         }
         match &mut self.pending {
-            Some(pending) if pending.rtp_time == rtp_time => {
+            // Also the rest of a unit that is cut up, whatever its time, unless something is missing.
+            Some(pending)
+                if pending.rtp_time == rtp_time || (lost == 0 && !data.starts_with(&[0, 0])) =>
+            {
                 pending.lost = pending.lost.saturating_add(lost);
                 pending.read = read;
                 if pending.oversize > 0 || pending.data.len() + data.len() > self.max_bytes {
@@ -336,6 +339,20 @@ mod tests {
             "{events:?}"
         );
         assert_eq!(units(&events), [(1, false, 1, P.len())]);
+    }
+
+    #[test]
+    fn a_time_that_changes_within_a_nal_unit_does_not_end_it() {
+        let mut a = assembler(1 << 20);
+        let events = feed(
+            &mut a,
+            &[(IDR, 0, 0), (&[9; 5], 1, 0), (P, 2, 0), (P, 3, 0)],
+        );
+        let whole = SETS.len() + IDR.len() + 5;
+        assert_eq!(
+            units(&events),
+            [(0, true, 0, whole), (2, false, 0, P.len())]
+        );
     }
 
     #[test]

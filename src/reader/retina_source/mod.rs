@@ -11,9 +11,12 @@
 mod annexb;
 mod classify;
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::retina::client::{
@@ -24,7 +27,7 @@ use ::retina::codec::{
     CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParameters, VideoParametersCodec,
 };
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::Stream as _;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -149,7 +152,7 @@ async fn bounded<T>(
 
 impl RetinaConnector {
     /// Opens a session. `hand_over`: there is another client, so that a stream that needs more
-    /// than one picture parameter set ends with [`SourceErrorKind::OtherClient`].
+    /// than one picture parameter set, or makes retina give up, ends with [`SourceErrorKind::OtherClient`].
     pub(super) async fn open(
         &self,
         config: &SourceConfig,
@@ -407,7 +410,7 @@ impl RetinaSource {
             && start.parameter_set != known
         {
             return Err(self.error(SourceErrorKind::OtherClient(
-                "the stream has several picture parameter sets, of which retina keeps one",
+                "pictures refer to a parameter set that retina does not keep",
             )));
         }
         let holed = frame.loss() > 0 && start.is_some_and(|start| !start.first);
@@ -471,10 +474,26 @@ impl Source for RetinaSource {
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
         loop {
-            let item = tokio::select! {
+            // Packets after a depacketizer error can make retina panic (0.4.21, codec/h264.rs, "push
+            // with data already pending"). It is not polled again, but dropped with the session.
+            let polled = poll_fn(|cx| {
+                let poll = || self.demuxed.as_mut().poll_next(cx);
+                match catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(_) => Poll::Ready(Err(())),
+                }
+            });
+            let polled = tokio::select! {
                 biased;
-                item = self.demuxed.next() => item,
+                polled = polled => polled,
                 () = sleep(POLL_TICK) => continue,
+            };
+            let Ok(item) = polled else {
+                const WHY: &str = "retina cannot follow this camera's packets";
+                return Err(self.error(match self.hand_over {
+                    true => SourceErrorKind::OtherClient(WHY),
+                    false => SourceErrorKind::Protocol(WHY.to_owned()),
+                }));
             };
             match item {
                 Some(Ok(CodecItem::VideoFrame(frame))) => {
