@@ -165,7 +165,7 @@ mod tests {
         // An IRAP picture has one flag more.
         let unit = [0, 0, 1, 0x26, 1, 0b1001_0000];
         assert_eq!(first_slice(VideoCodec::H265, &unit), start(true, 1));
-        let unit = [0, 0, 1, 0x02, 1, 0b0001_0000];
+        let unit = [0, 0, 1, 0x02, 1, 0b0010_0000];
         assert_eq!(first_slice(VideoCodec::H265, &unit), start(false, 1));
         assert_eq!(first_slice(VideoCodec::H264, &sei), None);
         assert_eq!(first_slice(VideoCodec::H264, &[0, 0, 1, 0x65]), None);
