@@ -112,10 +112,8 @@ fn pictures_sent_out_of_order_come_in_order_and_on_time() {
         let mut times = Vec::new();
         let mut bytes = Vec::new();
         wait_until("two groups of pictures", PATIENCE, || {
-            while let Some(unit) = packets
-                .next_timeout(&mut bytes, Duration::from_millis(200))
-                .unwrap()
-            {
+            let wait = Duration::from_millis(200);
+            if let Some(unit) = packets.next_timeout(&mut bytes, wait).unwrap() {
                 times.push((unit.pts, unit.dts));
             }
             times.len() >= 60

@@ -641,8 +641,14 @@ async fn urls_that_cannot_work() {
             "rtsp://u:pw-in-url@127.0.0.1/x",
             "credentials belong in `username` and `password`",
         ),
-        ("rtsps://127.0.0.1/x", "the URL must be rtsp://host/path"),
-        ("http://127.0.0.1/x", "the URL must be rtsp://host/path"),
+        (
+            "rtsps://127.0.0.1/x",
+            "client = \"retina\" reads rtsp:// only",
+        ),
+        (
+            "http://127.0.0.1/x",
+            "client = \"retina\" reads rtsp:// only",
+        ),
     ] {
         let running = Running::start(config(url));
         running

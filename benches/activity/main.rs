@@ -3,9 +3,11 @@
 //! Over clips of a fixed camera in which objects come at known times (`scenes.py`), the detector is
 //! given the sizes as a reader would give them. Printed for each clip: how many pictures are decoded,
 //! the CPU time of decoding them beside that of decoding all (same run, same thread), how many objects
-//! were missed (not one of their predicted pictures decoded), and how late the others were noticed.
+//! that came while the stream was called quiet were missed (not one of their predicted pictures
+//! decoded), and how late the others were noticed.
 //!
-//! `-- --clips DIR` keeps the clips there; `-- --smallest PERCENT` sets `smallest_motion`.
+//! `-- --clips DIR` keeps the clips there; `--smallest PERCENT` sets `smallest_motion`; `--scenes A,B`
+//! takes only these.
 #![deny(unsafe_code)]
 
 #[path = "../density/floor.rs"]
@@ -72,10 +74,14 @@ fn watch(units: &Units, fps: usize, smallest: f32) -> Outcome {
     outcome
 }
 
-/// `missed / all`, and the longest time from an object's first picture to a word of it.
+/// `missed / came while all was quiet` (others are decoded from their first picture on), and the
+/// longest time from an object's first picture to a word of it.
 fn objects(scene: &Scene, outcome: &Outcome, size: &str) -> (String, f64) {
     let (mut all, mut missed, mut latest) = (0, 0, 0.0f64);
-    let inside = |event: &&Event| event.size == size && event.end <= outcome.said.len();
+    let inside = |event: &&Event| {
+        let before = outcome.said.get(event.begin.saturating_sub(1));
+        event.size == size && event.end <= outcome.said.len() && before == Some(&Activity::Quiet)
+    };
     for event in scene.events.iter().filter(inside) {
         all += 1;
         let mut pictures = event.begin..event.end;
@@ -146,12 +152,18 @@ fn main() {
     });
     let own = tempfile::tempdir().expect("a folder");
     let folder = kept.as_deref().unwrap_or(own.path());
-    let made = Command::new("/usr/bin/python3")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/activity/scenes.py"))
+    let only = option("--scenes");
+    let only: Vec<&str> = only
+        .as_deref()
+        .map_or(Vec::new(), |s| s.split(',').collect());
+    let mut make = Command::new("/usr/bin/python3");
+    make.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/activity/scenes.py"))
         .arg("--out")
-        .arg(folder)
-        .status()
-        .expect("/usr/bin/python3 starts");
+        .arg(folder);
+    if !only.is_empty() {
+        make.arg("--scene").args(&only);
+    }
+    let made = make.status().expect("/usr/bin/python3 starts");
     assert!(made.success(), "the clips were not made");
     println!("smallest_motion = {smallest}");
     println!(

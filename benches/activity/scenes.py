@@ -179,7 +179,8 @@ def _encoder(scene: Scene, rate: str, gop: int, target: Path) -> list[str]:
         options += f":vbv-maxrate={most}:vbv-bufsize={most}"
         if "-qmin" in RATES[rate]:
             options += ":qpmin=26"
-        return [*command, "-c:v", "libx265", "-preset", "superfast", *RATES[rate][:2], "-x265-params", options]
+        codec = ["-c:v", "libx265", "-preset", "superfast"]
+        return [*command, *codec, *RATES[rate][:2], "-x265-params", options]
     options += ":mbtree=0:sliced-threads=0:slices=1:ref=1:weightp=0:repeat-headers=1"
     return [*command, "-c:v", "libx264", "-preset", "superfast", *RATES[rate], "-x264-params", options]
 

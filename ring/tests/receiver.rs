@@ -127,6 +127,29 @@ fn a_restarted_daemon_is_attached_to_again() {
 }
 
 #[test]
+fn what_was_published_before_the_end_is_given_out_of_every_camera() {
+    let broker = Broker::start();
+    let (_door, yard) = (broker.frames("door", SPEC), broker.frames("yard", SPEC));
+    let mut both = attach(&broker.path(), &["door", "yard"], false).unwrap();
+    put(&yard);
+    put(&yard);
+    drop(broker);
+    eventually("the end of the connection", || {
+        both.client().unwrap().status_json().is_err()
+    });
+    let mut seen = Vec::new();
+    let error = loop {
+        match both.next() {
+            Ok(Some((index, frame))) => seen.push((index, frame.sequence())),
+            Ok(None) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, AttachError::Disconnected), "{error}");
+    assert_eq!(seen, [(1, 1), (1, 2)]);
+}
+
+#[test]
 fn a_daemon_that_no_longer_has_the_camera_says_so() {
     let place = Place::new();
     let broker = Broker::start();

@@ -105,8 +105,8 @@ fn stranger(place: &Path) {
     assert_eq!(
         error.to_string(),
         format!(
-            "no permission to connect to {}: add this user to the group camring (usermod -aG \
-             camring USER, then log in again)",
+            "no permission to connect to {}: it belongs to group root with mode 0660, so be a \
+             member of that group (usermod -aG root USER, then log in again)",
             path.display()
         )
     );
@@ -157,8 +157,8 @@ fn a_user_outside_the_group_is_told_which() {
     }
     let broker = Broker::start();
     open_to_all(broker.folder());
-    let only_owner = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(broker.path(), only_owner).unwrap();
+    let only_group = std::fs::Permissions::from_mode(0o660);
+    std::fs::set_permissions(broker.path(), only_group).unwrap();
     assert!(spawn("stranger", broker.folder()).join());
 }
 

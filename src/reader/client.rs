@@ -144,6 +144,8 @@ pub struct AnyConnector {
     retina: RetinaConnector,
     ffmpeg: FfmpegConnector,
     choice: Arc<Mutex<Option<Choice>>>,
+    /// What retina said of a camera that it did not understand.
+    misunderstood: Mutex<Option<SourceError>>,
     tell: Box<dyn Fn(Choice) + Send + Sync>,
 }
 
@@ -164,6 +166,7 @@ impl AnyConnector {
             retina: RetinaConnector::new(),
             ffmpeg: FfmpegConnector::new(),
             choice: Arc::default(),
+            misunderstood: Mutex::new(None),
             tell: Box::new(tell),
         }
     }
@@ -173,16 +176,28 @@ impl AnyConnector {
         *choice
             .get_or_insert_with(|| Choice::plan(self.client, config.url.scheme(), config.transport))
     }
-}
 
-/// Whether the next try is by another client.
-fn failed(choices: &Mutex<Option<Choice>>, camera: &str, choice: Choice, error: &SourceErrorKind) {
-    let next = choice.after(error);
-    if next == choice {
-        return;
+    /// What the next try is by, and the error to report: where neither client understands the
+    /// camera, that of the one which keeps it, so that the camera has one state and one reason.
+    fn failed(&self, config: &SourceConfig, choice: Choice, error: SourceError) -> SourceError {
+        let next = choice.after(&error.kind);
+        if next == choice {
+            return error;
+        }
+        *self.choice.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        tracing::warn!(camera = %config.id, "the next try is by {next}");
+        let mut misunderstood = self
+            .misunderstood
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match next {
+            Choice::RetinaAfterBoth => misunderstood.take().unwrap_or(error),
+            _ => {
+                *misunderstood = Some(error.clone());
+                error
+            }
+        }
     }
-    *choices.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
-    tracing::warn!(camera, "the next try is by {next}");
 }
 
 impl Connector for AnyConnector {
@@ -207,10 +222,7 @@ impl Connector for AnyConnector {
             let source = self.ffmpeg.connect(config, address).await;
             source.map(|source| AnySource::Ffmpeg(Box::new(source)))
         };
-        if let Err(error) = &opened {
-            failed(&self.choice, &config.id, choice, &error.kind);
-        }
-        opened
+        opened.map_err(|error| self.failed(config, choice, error))
     }
 
     async fn settle(&self, limit: Duration) {
@@ -264,7 +276,9 @@ impl Source for AnySource {
                     ..
                 }) = &event
                 {
-                    failed(choice, camera, Choice::Retina, kind);
+                    let next = Choice::Retina.after(kind);
+                    *choice.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+                    tracing::warn!(camera, "the next try is by {next}");
                 }
                 event
             }
@@ -284,6 +298,24 @@ mod tests {
         }
         assert_eq!(Choice::from_word(0), None);
         assert_eq!(Choice::from_word(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_camera_that_neither_understands_keeps_one_reason() {
+        let url = url::Url::parse("rtsp://192.0.2.1/").unwrap();
+        let config = SourceConfig::new("yard", url);
+        let connector = AnyConnector::new(Client::Auto, |_| {});
+        let error = |kind| config.error(super::super::source::Stage::Describe, kind);
+        let first = error(SourceErrorKind::MalformedSdp("by retina".into()));
+        let choice = connector.choose(&config);
+        assert_eq!(connector.failed(&config, choice, first.clone()), first);
+        let choice = connector.choose(&config);
+        assert_eq!(choice, Choice::FfmpegAfterRetina);
+        let second = error(SourceErrorKind::Protocol("by the other".into()));
+        assert_eq!(connector.failed(&config, choice, second.clone()), first);
+        let choice = connector.choose(&config);
+        assert_eq!(choice, Choice::RetinaAfterBoth);
+        assert_eq!(connector.failed(&config, choice, second.clone()), second);
     }
 
     #[test]

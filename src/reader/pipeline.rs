@@ -75,8 +75,11 @@ pub struct Pipeline {
     patient: bool,
     /// Numbers the questions for a place in the budget.
     requests: u32,
-    /// The newest unit whose picture was published, so that none is published twice.
+    /// The newest unit whose picture was published.
     published_through: u64,
+    /// The latest PTS among them. Pictures come out in the order of their PTS, so it says what was
+    /// published before decoding began anew; unit numbers do not, where there are B pictures.
+    published_pts: i64,
 }
 
 impl Pipeline {
@@ -112,6 +115,7 @@ impl Pipeline {
             patient: false,
             requests: 0,
             published_through: 0,
+            published_pts: i64::MIN,
         }
     }
 
@@ -502,11 +506,12 @@ impl Pipeline {
                 .find(|m| m.access_unit == unit)
                 .copied()
             {
-                if meta.late && meta.access_unit <= self.published_through {
+                if meta.late && meta.pts <= self.published_pts {
                     continue;
                 }
                 self.published_through = self.published_through.max(meta.access_unit);
                 meta.corrupt |= too_early;
+                self.published_pts = self.published_pts.max(meta.pts);
                 self.publisher.publish(picture, &meta);
             }
         }

@@ -153,7 +153,9 @@ class Scene:
     def at(self, n: int, phase: float | None) -> Picture:
         """Picture n, objects where they are at `phase` (0 to 1) of the clip; without: no objects."""
         y, u, v = self._noisy[n % 4].copy(), self._u.copy(), self._v.copy()
-        for look, top, trips, start, (cu, cv) in self._objects if phase is not None else []:
+        if phase is None:
+            return y, u, v
+        for look, top, trips, start, (cu, cv) in self._objects:
             h, w = look.shape
             there_and_back = abs((phase * trips + start) % 1 * 2 - 1)
             left = int(there_and_back * (y.shape[1] - w)) // 2 * 2
@@ -195,7 +197,8 @@ def _encoder(clip: Clip) -> list[str]:
         # RFC 2435 carries no Huffman tables: the encoder must use the default ones.
         return ["-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-q:v", "5", "-f", "mjpeg"]
     if clip.codec == "h265":
-        options = f"bframes={clip.between}:b-adapt=0:b-pyramid=0:ref=1:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"
+        options = f"bframes={clip.between}:b-adapt=0:b-pyramid=0:ref=1:keyint={gop}:min-keyint={gop}"
+        options += ":scenecut=0:open-gop=0"
         options += f":rc-lookahead={clip.between + 1 if clip.between else 0}"
         options += f":repeat-headers=1:frame-threads=1:log-level=error:vbv-maxrate={clip.kbit}"
         options += f":vbv-bufsize={clip.kbit}"

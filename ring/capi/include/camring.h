@@ -385,9 +385,9 @@ camring_code camring_list_free(struct camring_list **list);
 // Fills in the defaults. `size` is sizeof(camring_options).
 camring_code camring_options_init(struct camring_options *options, size_t size);
 
-// Connects to the daemon and attaches to a camera: "front-door", or "front-door/sub". Waits until
-// it has pictures, options->timeout_ms at most. `options` may be NULL: the defaults. Give the
-// receiver back with camring_detach().
+// Connects to the daemon and attaches to a camera: "front-door", "front-door/sub", or a view of it,
+// "front-door:detect". Waits until it has pictures, options->timeout_ms at most. `options` may be
+// NULL: the defaults. Give the receiver back with camring_detach().
 camring_code camring_attach(const char *name,
                             const struct camring_options *options,
                             struct camring_receiver **receiver);

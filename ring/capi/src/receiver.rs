@@ -227,9 +227,9 @@ unsafe fn attach(
     Ok(CAMRING_OK)
 }
 
-/// Connects to the daemon and attaches to a camera: "front-door", or "front-door/sub". Waits until
-/// it has pictures, options->timeout_ms at most. `options` may be NULL: the defaults. Give the
-/// receiver back with camring_detach().
+/// Connects to the daemon and attaches to a camera: "front-door", "front-door/sub", or a view of it,
+/// "front-door:detect". Waits until it has pictures, options->timeout_ms at most. `options` may be
+/// NULL: the defaults. Give the receiver back with camring_detach().
 ///
 /// # Safety
 /// `name` is NULL or a C string, `options` NULL or initialised, `receiver` NULL or a variable that

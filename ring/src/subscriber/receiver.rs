@@ -262,6 +262,7 @@ impl Receiver {
         }
         let count = self.members.len();
         let start = self.turn;
+        let mut gone = false;
         for step in 0..count {
             let index = (start + step) % count;
             let member = &mut self.members[index];
@@ -275,15 +276,16 @@ impl Receiver {
                     return Ok(Some((index, frame)));
                 }
                 Ok(None) => {}
-                Err(RingError::Disconnected) => {
-                    self.disconnected()?;
-                    return Ok(None);
-                }
+                // The others may still have what was published before.
+                Err(RingError::Disconnected) => gone = true,
                 Err(error) => {
                     self.turn = (index + 1) % count;
                     self.failed(index, error)?;
                 }
             }
+        }
+        if gone {
+            self.disconnected()?;
         }
         Ok(None)
     }

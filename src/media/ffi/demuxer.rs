@@ -82,11 +82,6 @@ impl DemuxError {
     pub fn is_end(&self) -> bool {
         self.code.0 == av::AVERROR_EOF
     }
-
-    /// What was received makes no sense.
-    pub fn is_invalid_data(&self) -> bool {
-        self.code.0 == av::AVERROR_INVALIDDATA
-    }
 }
 
 /// A video track of the session description.

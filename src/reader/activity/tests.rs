@@ -198,7 +198,7 @@ proptest! {
         }
         for n in 0..6000u32 {
             now += FRAME_NS;
-            let key = n % 20 == 0;
+            let key = n.is_multiple_of(20);
             detector.picture(if key { KEY } else { 200 }, key, now);
         }
         prop_assert_eq!(detector.activity(), Activity::Quiet);

@@ -60,7 +60,7 @@ pub(super) fn error(config: &SourceConfig, error: &DemuxError) -> SourceError {
         _ if stage == Stage::Connect && config.url.scheme() == "rtsps" => {
             K::Protocol(format!("TLS cannot be set up: {}", text()))
         }
-        _ if error.is_invalid_data() && stage == Stage::Describe => K::MalformedSdp(text()),
+        // Whatever libavformat cannot read, headers as well as the description: it does not say which.
         _ => K::Protocol(text()),
     });
     config.error(stage, kind)

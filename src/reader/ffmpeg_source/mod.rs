@@ -3,8 +3,9 @@
 //! libavformat blocks, so each session has a thread of its own, which hands units over through a
 //! queue bounded in bytes. Promises: dropping a session, or the future that opens one, ends every
 //! wait of its thread within 0.1 s (TLS: 0.6 s), then TEARDOWN is sent; [`FfmpegConnector::settle`] waits for
-//! that; no host but the one given is ever connected to; a camera that sends faster than its units
-//! are taken is slowed down, or loses packets, and costs no memory.
+//! that; no host but the one given is ever connected to (RTP and RTCP over UDP go where the camera
+//! says, and carry no login); a camera that sends faster than its units are taken is slowed down, or
+//! loses packets, and costs no memory.
 //!
 //! What is worse than with retina: H.264 and H.265 come one picture later (a unit has ended when the
 //! next one begins, since libavformat keeps the RTP marker bit to itself), the answer to TEARDOWN is
