@@ -189,11 +189,15 @@ impl Pipeline {
                 next_sequence,
             } => {
                 let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
-                self.publisher
+                let adopted = self
+                    .publisher
                     .adopt_view_ring(view, memory, present, next_sequence);
                 for id in ids {
-                    self.to_supervisor
-                        .send(ToSupervisor::SubscriberAdded { id });
+                    self.to_supervisor.send(if adopted {
+                        ToSupervisor::SubscriberAdded { id }
+                    } else {
+                        ToSupervisor::SubscriberRefused { id }
+                    });
                 }
             }
             ToDecoder::Wanted {
