@@ -116,10 +116,10 @@ impl Installed {
     }
 }
 
-/// FNV-1a of the picture: what `examples/tail.c` prints.
+/// Adler-32 of the picture: what `examples/tail.c` prints.
 fn checksum(frame: &Frame) -> u64 {
     let d = frame.descriptor();
-    let mut sum = 0xcbf2_9ce4_8422_2325u64;
+    let (mut a, mut b) = (1u64, 0u64);
     for plane in 0..frame.planes() {
         let (row, rows) = d
             .pixel_format
@@ -128,11 +128,13 @@ fn checksum(frame: &Frame) -> u64 {
         let stride = frame.plane_stride(plane) as usize;
         for at in 0..rows as usize {
             for byte in &frame.plane(plane)[at * stride..][..row as usize] {
-                sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                a += u64::from(*byte);
+                b += a;
             }
+            (a, b) = (a % 65521, b % 65521);
         }
     }
-    sum
+    b << 16 | a
 }
 
 /// A C program whose lines are read as they come. Killed when dropped.
@@ -179,7 +181,7 @@ impl Drop for Running {
     }
 }
 
-/// `name N pts P time T WxH missed M sum S [change]`
+/// `name N generation G pts P time T WxH missed M sum S [change]`
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     sequence: u64,
@@ -193,13 +195,13 @@ impl Line {
     #[track_caller]
     fn parse(line: &str) -> Line {
         let words: Vec<&str> = line.split(' ').collect();
-        assert!(words.len() == 11 || words.len() == 12, "{line}");
+        assert!(words.len() == 13 || words.len() == 14, "{line}");
         Line {
             sequence: words[1].parse().expect("a number"),
-            pts: words[3].parse().expect("a number"),
-            time_ns: words[5].trim_end_matches('?').parse().expect("a number"),
-            sum: u64::from_str_radix(words[10], 16).expect("a sum"),
-            change: words.get(11).map(|word| (*word).to_owned()),
+            pts: words[5].parse().expect("a number"),
+            time_ns: words[7].trim_end_matches('?').parse().expect("a number"),
+            sum: u64::from_str_radix(words[12], 16).expect("a sum"),
+            change: words.get(13).map(|word| (*word).to_owned()),
         }
     }
 }

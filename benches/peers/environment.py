@@ -4,14 +4,18 @@ else; what is missing is said in words, and the bench measures the others."""
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DEBIAN_PYTHON = "/usr/bin/python3"
 PIP_TIMEOUT_S = 300
+BUILD_TIMEOUT_S = 1800
 ELEMENTS = {
     "rtspsrc": "gstreamer1.0-plugins-good",
     "rtph264depay": "gstreamer1.0-plugins-good",
@@ -27,10 +31,12 @@ class Missing(Exception):
     """A peer cannot be measured here; the message says why, and what to install."""
 
 
-def run(command: list[str], timeout: float = 60) -> str:
+def run(command: list[str], timeout: float = 60, environment: Mapping[str, str] | None = None) -> str:
     """What a command prints; raises Missing with its last words when it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(str(error)) from None
     if done.returncode:
@@ -69,20 +75,31 @@ class Environment:
                 shutil.rmtree(self._venv, ignore_errors=True)
                 raise Missing(f"no venv (apt-get install python3-venv): {why}") from None
         wanted = [f"{name}=={self._requirements[name]}" for name in (package, "numpy")]
+        said = f"import {module}, importlib.metadata; print(importlib.metadata.version('{package}'))"
         try:
-            self.versions[package] = run(
-                [str(python), "-c", f"import {module}; print({module}.__version__)"]
-            ).strip()
+            self.versions[package] = run([str(python), "-c", said]).strip()
         except Missing:
             print(f"installing {' '.join(wanted)} …", flush=True)
             try:
                 run([str(python), "-m", "pip", "install", "--quiet", *wanted], PIP_TIMEOUT_S)
             except Missing as why:
                 raise Missing(f"pip could not install {wanted[0]}: {why}") from None
-            self.versions[package] = run(
-                [str(python), "-c", f"import {module}; print({module}.__version__)"]
-            ).strip()
+            self.versions[package] = run([str(python), "-c", said]).strip()
         return str(python)
+
+    def camring_package(self) -> str:
+        """The venv's Python, with the Python package of this source folder in it, built now."""
+        python = self._python_with("maturin", "maturin")
+        with tempfile.TemporaryDirectory(prefix="camring-wheel-") as folder:
+            command = [python, "-m", "maturin", "build", "--release", "--locked", "--quiet", "--out", folder]
+            command += ["--manifest-path", str(HERE.parent.parent / "python/Cargo.toml")]
+            print("building the Python package …", flush=True)
+            environment = os.environ | {"CARGO_TARGET_DIR": str(self._venv.parent)}
+            run([*command, "--interpreter", DEBIAN_PYTHON], BUILD_TIMEOUT_S, environment)
+            (wheel,) = Path(folder).glob("camring-*.whl")
+            install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+            run([*install, "--force-reinstall", str(wheel)], PIP_TIMEOUT_S)
+        return python
 
     def opencv(self) -> str:
         return self._python_with("opencv-python-headless", "cv2")

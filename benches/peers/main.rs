@@ -6,6 +6,7 @@
 //! floor (`floor CLIP`). It asserts nothing about time. How to read it: docs/reference/benches.md.
 #![deny(unsafe_code)]
 
+mod drive;
 #[allow(dead_code, reason = "density uses the rest")]
 #[path = "../density/floor.rs"]
 mod floor;
@@ -15,9 +16,7 @@ mod viewers;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -44,33 +43,8 @@ fn main() {
             let units = floor::Units::load(Path::new(clip));
             println!("{}", floor::Floor::alone(&units));
         }
-        _ => drive(&arguments),
+        _ => drive::become_driver("peers/driver.py", &arguments),
     }
-}
-
-/// Becomes the driver.
-fn drive(arguments: &[String]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // target/release/camring: the tools of the bench lie beside the profiles.
-    let camring = PathBuf::from(env!("CARGO_BIN_EXE_camring"));
-    let target = camring.ancestors().nth(2).expect("target/release/camring");
-    let own = std::env::current_exe().expect("this program has a path");
-    let error = Command::new("/usr/bin/python3")
-        .arg(root.join("benches/peers/driver.py"))
-        .arg("--camring")
-        .arg(&camring)
-        .arg("--helper")
-        .arg(own)
-        .arg("--target")
-        .arg(target)
-        .args(arguments.iter().filter(|word| *word != "--bench"))
-        .env("PYTHONPATH", root.join("tests/farm"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .exec();
-    eprintln!(
-        "/usr/bin/python3 does not start ({error}); ./test installs what the test cameras need"
-    );
-    std::process::exit(1);
 }
 
 /// One subscriber per camera of the plan in `folder`, until the driver says stop.

@@ -4,7 +4,8 @@ The picture's frame code (tests/farm/framecode.py) is compared with a table of a
 sends, which is much cheaper than reading it bit by bit, and as strict. What it costs all the same is
 measured, and taken off the peer's CPU time.
 
-The driver leaves `plan.json` and `control` in a folder; a reader writes `result-NAME.json` there.
+The driver leaves `plan.json` and `control` in a folder; a reader writes `result-NAME.json` there. Where
+several readers look at one camera, it is in the plan once for each, with `source` saying which it is.
 `control` is an array of int64: begin and end of the window (CLOCK_MONOTONIC ns of the camera's sending, 0:
 none yet), whether to stop, and from word 8 on when each camera's first picture was in the reader's hands.
 """
@@ -112,6 +113,7 @@ class Witness:
         self.width, self.height = int(plan["width"]), int(plan["height"])
         self.fps = int(plan["fps"])
         self.urls = [str(camera["url"]) for camera in plan["cameras"]]
+        self._sources = [int(camera.get("source", n)) for n, camera in enumerate(plan["cameras"])]
         self._control = _map(folder / "control", mmap.PROT_READ | mmap.PROT_WRITE)
         self._sent = _map(Path(plan["sendts"]), mmap.PROT_READ)
         first = plan["cameras"][0]
@@ -125,7 +127,7 @@ class Witness:
         tally = self.tallies[camera]
         window = self._control[FROM], self._control[TO]
         index = self._book.index(luma)
-        sent = 0 if index is None else self._sent[camera * SENDTS_SLOTS + index]
+        sent = 0 if index is None else self._sent[self._sources[camera] * SENDTS_SLOTS + index]
         tally.add(index, held_ns, sent, window)
         if not self._control[FIRST + camera] and tally.first_ns:
             self._control[FIRST + camera] = tally.first_ns

@@ -11,6 +11,7 @@ this package alone. Prints the median, the 99th percentile and the mean, in micr
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import time
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stand_in")
     parser.add_argument("--frames", type=int, default=5000)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore", camring.ReadOnlyWarning)
     daemon = subprocess.Popen(
@@ -72,7 +74,7 @@ def main() -> None:
             frame = camera.latest()
             assert frame
 
-        print(f"{options.frames} frames of 1280x720 i420, microseconds: median, 99 %, mean")
+        found = {}
         for name, work in (
             ("next()", bare),
             ("latest()", looked),
@@ -80,8 +82,18 @@ def main() -> None:
             ("next(), triple, missed, y, u, v", everything),
         ):
             times = sorted(measure(publish, work, options.frames))
-            figures = statistics.median(times), times[len(times) * 99 // 100], statistics.fmean(times)
-            print(f"{name:32} {figures[0]:8.1f} {figures[1]:8.1f} {figures[2]:8.1f}")
+            middle, most, mean = (
+                statistics.median(times),
+                times[len(times) * 99 // 100],
+                statistics.fmean(times),
+            )
+            found[name] = {"median": middle, "p99": most, "mean": mean}
+        if options.json:
+            print(json.dumps(found))
+        else:
+            print(f"{options.frames} frames of 1280x720 i420, microseconds: median, 99 %, mean")
+            for name, of in found.items():
+                print(f"{name:32} {of['median']:8.1f} {of['p99']:8.1f} {of['mean']:8.1f}")
     say.close()
     daemon.wait()
 

@@ -40,13 +40,18 @@ class Detector:
             raise SystemExit(f"{path}: no output {', '.join(sorted(missing))}")
         self.rgb: npt.NDArray[np.uint8] | None = None
 
-    def look(self, frame: camring.Frame, threshold: float) -> list[dict[str, Any]]:
-        """What is in a frame; boxes in its pixels."""
+    def colours(self, frame: camring.Frame) -> npt.NDArray[np.uint8]:
+        """RGB: a view that has it is taken as it is."""
+        if frame.format == "rgb24":
+            return frame.array
         shape = (frame.height, frame.width, 3)
         if self.rgb is None or self.rgb.shape != shape:
             self.rgb = np.empty(shape, np.uint8)
-        frame.to_rgb(out=self.rgb)
-        small = cv2.resize(self.rgb, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        return frame.to_rgb(out=self.rgb)
+
+    def look(self, frame: camring.Frame, threshold: float) -> list[dict[str, Any]]:
+        """What is in a frame; boxes in its pixels."""
+        small = cv2.resize(self.colours(frame), (self.width, self.height), interpolation=cv2.INTER_AREA)
         tensor = np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32) / 255
         boxes, scores, classes = self.session.run(["boxes", "scores", "classes"], {self.input: tensor})
         scale = np.array([frame.width, frame.height, frame.width, frame.height])

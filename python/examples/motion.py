@@ -28,7 +28,9 @@ WIDTH, HEIGHT = 640, 360
 def luma(frame: camring.Frame) -> npt.NDArray[Any]:
     """The brightness of a frame of any format, small."""
     gray: npt.NDArray[Any]
-    if frame.format in ("rgb24", "bgr24"):
+    if frame.format == "rgb24":
+        gray = np.asarray(cv2.cvtColor(frame.array, cv2.COLOR_RGB2GRAY))
+    elif frame.format == "bgr24":
         gray = np.asarray(cv2.cvtColor(frame.array, cv2.COLOR_BGR2GRAY))
     elif frame.format.endswith("p10"):
         gray = (frame.y >> 2).astype(np.uint8)

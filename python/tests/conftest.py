@@ -28,7 +28,9 @@ PATIENCE_S = 120.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T], patience: float = PATIENCE_S) -> T:
+def wait_for(
+    what: str, condition: Callable[[], T], patience: float = PATIENCE_S, *, pause: float = 0.02
+) -> T:
     """Until the condition is true; returns what it said."""
     end = time.monotonic() + patience
     while True:
@@ -36,7 +38,7 @@ def wait_for(what: str, condition: Callable[[], T], patience: float = PATIENCE_S
         if found:
             return found
         assert time.monotonic() < end, f"waited {patience} s for {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def program(variable: str) -> str:
@@ -136,22 +138,25 @@ def socket(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> str:
     return stand_in.socket
 
 
-class Site:
-    """The real daemon and its cameras."""
+CAMERA = '[[camera]]\nname = "{name}"\nurl = "{url}"\n'
 
-    def __init__(self, cameras: dict[str, str]) -> None:
+
+class Site:
+    """The real daemon and its cameras. `camera`: what the configuration says of each; `settings`: of all."""
+
+    def __init__(self, cameras: dict[str, str], *, camera: str = CAMERA, settings: str = "") -> None:
         program("CAMRING_BIN")
         self.folder = tempfile.TemporaryDirectory(prefix="camring-python-")
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
         self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), "--exit-on-eof", *arguments])
         text = f'[site]\nname = "test"\nruntime_dir = "{self.runtime}"\ndata_dir = "{self.path}/data"\n'
-        text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n'
+        text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n' + settings
         for folder in (self.runtime, self.path / "data"):
             folder.mkdir()
         while not (line := self.farm.read()).startswith("READY"):
             word, name, url, *_ = line.split(" ")
             assert word == "CAMERA", line
-            text += f'[[camera]]\nname = "{name}"\nurl = "{url}"\n'
+            text += camera.format(name=name, url=url)
         (self.path / "config.toml").write_text(text)
         self.daemon: subprocess.Popen[bytes] | None = None
         self.start()
@@ -200,16 +205,42 @@ class Site:
         assert isinstance(found, dict)
         return found
 
+    def reader_pid(self, name: str) -> int:
+        """Of the process that reads this camera, once there is one."""
+
+        def pid() -> int | None:
+            (camera,) = (camera for camera in self.status()["cameras"] if camera["name"] == name)
+            found: int | None = camera["pid"]
+            return found
+
+        return wait_for(f"a process of {name}", pid) or 0
+
     def end(self) -> None:
         self.stop()
         self.farm.end()
         self.folder.cleanup()
 
 
+VIEWS = """
+[[camera.view]]
+name = "detect"
+width = 640
+height = 360
+format = "gray"
+
+[[camera.view]]
+name = "colour"
+width = 320
+height = 180
+format = "rgb24"
+fps = 5
+"""
+
+
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
-    """Two cameras, for the whole run."""
-    site = Site({"door": "h264-360p", "yard": "h264-180p"})
+    """Two cameras with views, for the whole run."""
+    site = Site({"door": "h264-360p", "yard": "h264-180p"}, camera=CAMERA + VIEWS)
     yield site
     site.end()
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,10 @@ def test_the_cameras_there_are(site: Site) -> None:
     assert camring.status(socket=site.socket)["site"] == "test"
     with pytest.raises(camring.NoSuchCamera, match="door, yard"):
         camring.attach("dor", socket=site.socket)
+    with pytest.raises(camring.NoSuchCamera, match='no view "detects"; there are: door:detect, door:colour'):
+        camring.attach("door", view="detects", socket=site.socket)
+    with pytest.raises(camring.NoSuchCamera, match='no view "other"; there are: yard:detect, yard:colour'):
+        camring.attach_many(["door", "yard:other"], socket=site.socket)
     with camring.attach_many(socket=site.socket) as cameras:
         assert cameras.names == ("door", "yard")
 
@@ -186,6 +191,47 @@ def test_example_motion(site: Site) -> None:
         assert all(0 <= v <= 1 for box in line["boxes"] for v in box["xywh"])
 
 
+class Recorder:
+    """Times by frame number of everything that a thread sees meanwhile, by camera."""
+
+    def __init__(self, site: Site, names: list[str]) -> None:
+        self.cameras = camring.attach_many(names, socket=site.socket, timeout=PATIENCE_S)
+        self.seen: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
+        self.thread = threading.Thread(target=self.read)
+
+    def read(self) -> None:
+        for frame in self.cameras.frames(in_order=True):
+            self.seen[frame.camera][frame.sequence] = (frame.pts, frame.time.isoformat())
+
+    def __enter__(self) -> Recorder:
+        self.thread.start()
+        wait_for("frames of all", lambda: all(self.seen.values()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cameras.close()
+        self.thread.join()
+
+
+def test_example_motion_in_a_view_of_all_cameras(site: Site) -> None:
+    """One process, one wait; what it finds carries the number and the times of the very frame."""
+    names = ["door:detect", "yard:detect"]
+    with Recorder(site, [*names, "door", "yard"]) as recorder:
+        command = [str(EXAMPLES / "motion.py"), "--socket", site.socket, "--view", "detect"]
+        found = lines([*command, "--min-area", "0.0005"], 60)
+    assert {line["camera"] for line in found} == set(names)
+    for name in names:
+        times = dict(recorder.seen[name.removesuffix(":detect")].values())
+        exact = 0
+        for line in (line for line in found if line["camera"] == name):
+            # Numbers are the view's own; its times are those of the camera's frame.
+            seen = recorder.seen[name].get(line["sequence"])
+            assert seen in (None, (line["pts"], line["time"]))
+            assert times.get(line["pts"]) in (None, line["time"])
+            exact += seen is not None and line["pts"] in times
+        assert exact >= 5, found
+
+
 def tiny_model(path: Path) -> None:
     """A detector in one operator: says the mean of the picture as the score of one box."""
     onnx = pytest.importorskip("onnx")
@@ -215,16 +261,29 @@ def tiny_model(path: Path) -> None:
     onnx.save(model, path)
 
 
-def test_example_detect_onnx(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("view", "name", "size"),
+    [
+        (None, "door", (640, 360)),
+        ("detect", "door:detect", (640, 360)),
+        ("colour", "door:colour", (320, 180)),
+    ],
+)
+def test_example_detect_onnx(
+    site: Site, tmp_path: Path, view: str | None, name: str, size: tuple[int, int]
+) -> None:
+    """On the camera's own frames, on gray ones, and on RGB taken in place."""
     pytest.importorskip("onnxruntime")
     tiny_model(tmp_path / "tiny.onnx")
     command = [str(EXAMPLES / "detect_onnx.py"), str(tmp_path / "tiny.onnx"), "door", "--socket", site.socket]
+    command += ["--view", view] if view else []
     found = lines([*command, "--threshold", "0.05"], 5)
     assert len(found) == 5
+    width, height = size
     for line in found:
         assert is_triple(line)
-        assert line["camera"] == "door"
+        assert line["camera"] == name
         (box,) = line["boxes"]
         assert box["class"] == 0
         assert 0.05 < box["score"] < 1
-        assert box["xyxy"] == pytest.approx([0.25 * 640, 0.25 * 360, 0.75 * 640, 0.75 * 360])
+        assert box["xyxy"] == pytest.approx([0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height])

@@ -1,5 +1,5 @@
-/* Prints every frame of a camera, one line each, with a checksum (FNV-1a) of its picture. With
- * FRAMES, ends after so many.
+/* Prints every frame of a camera, one line each, with a checksum of its picture. With FRAMES, ends
+ * after so many. The lines are those of tail.rs in the crate camring-ring.
  *
  *   cc tail.c $(pkg-config --cflags --libs camring) -o tail && ./tail front-door
  */
@@ -8,17 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Of the picture alone: what lies between the rows is not part of it. */
-static uint64_t checksum(const camring_frame_info *info) {
-  uint64_t sum = 0xcbf29ce484222325u;
+/* Adler-32 (RFC 1950), of the picture alone: what lies between the rows is not part of it. */
+static uint32_t checksum(const camring_frame_info *info) {
+  uint64_t a = 1, b = 0;
   for (uint32_t p = 0; p < info->plane_count; p++) {
     const camring_plane *plane = &info->planes[p];
     for (uint32_t row = 0; row < plane->rows; row++) {
       const uint8_t *bytes = plane->data + (size_t)row * plane->stride;
-      for (uint32_t x = 0; x < plane->row_bytes; x++) sum = (sum ^ bytes[x]) * 0x100000001b3u;
+      for (uint32_t x = 0; x < plane->row_bytes; x++) b += a += bytes[x];
+      a %= 65521, b %= 65521;
     }
   }
-  return sum;
+  return (uint32_t)(b << 16 | a);
 }
 
 static const char *change_name(uint32_t change) {
@@ -59,9 +60,9 @@ int main(int argc, char **argv) {
       result = 1;
       break;
     }
-    printf("%s %" PRIu64 " pts %" PRId64 " time %" PRId64 "%s %ux%u missed %" PRIu64
-           " sum %016" PRIx64 "%s\n",
-           info.camera_name, info.sequence, info.pts, info.capture_time_ns,
+    printf("%s %" PRIu64 " generation %u pts %" PRId64 " time %" PRId64 "%s %ux%u missed %" PRIu64
+           " sum %08" PRIx32 "%s\n",
+           info.camera_name, info.sequence, info.generation, info.pts, info.capture_time_ns,
            info.capture_time_source == CAMRING_TIME_SENDER_REPORT ? "" : "?", info.width,
            info.height, info.missed, checksum(&info), change_name(info.change));
     fflush(stdout);
