@@ -26,7 +26,7 @@ const LOGIN: u64 = 2_000;
 const SLACK: u64 = 600;
 
 const QUICK: &str = "[camera.retry]\ninitial = \"500ms\"\nmax = \"4s\"\nunauthorized = \"2s\"\n\
-    connect_timeout = \"1500ms\"\nfirst_frame_timeout = \"3s\"\nstall_timeout = \"4s\"\n\
+    first_frame_timeout = \"3s\"\nstall_timeout = \"4s\"\n\
     decode_timeout = \"5s\"\n";
 
 /// How the daemon may come back to a camera.
@@ -180,6 +180,10 @@ impl Fault {
         }
         if self.pace != Pace::Stays {
             text += QUICK;
+            // Short only where it is waited out: elsewhere a busy machine must not meet it.
+            let waited_out = self.reason.contains(&"no answer within");
+            let limit = if waited_out { 1_500 } else { 10_000 };
+            text += &format!("connect_timeout = \"{limit}ms\"\n");
         }
         text + "\n"
     }
