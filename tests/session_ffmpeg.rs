@@ -157,6 +157,51 @@ async fn h264_through_http() {
     .await;
 }
 
+/// In a network of its own, since others must not get these packets: loopback with a route for
+/// groups, made by this test's second process.
+#[test]
+fn packets_to_a_group() {
+    const INSIDE: &str = "CAMRING_TEST_MULTICAST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        let (good, torn, all, lost) = runtime.block_on(over_udp_by(
+            Client::Auto,
+            udp::Network::default(),
+            Transport::Multicast,
+            100,
+        ));
+        assert_eq!((torn, lost), (0, 0));
+        assert!(good == all && all >= 100, "{good} of {all}");
+        return;
+    }
+    let network =
+        "ip link set lo up multicast on && ip route add 239.77.0.0/16 dev lo src 127.0.0.1";
+    let isolated = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--net", "sh", "-c", script, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "packets_to_a_group", "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+    };
+    match isolated(network) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return println!("skipped: no network of its own here (needs root): {why}");
+        }
+        Err(error) => return println!("skipped: unshare (util-linux): {error}"),
+    }
+    let output = isolated(&format!("{network} && exec \"$@\"")).unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+}
+
 #[tokio::test]
 async fn a_certificate_that_cannot_be_checked_is_refused() {
     let farm = Farm::start(&[Camera::new("live", "h264-180p").tls()]);
@@ -407,9 +452,18 @@ async fn over_udp(
     network: udp::Network,
     pictures: i64,
 ) -> (usize, usize, usize, u64) {
+    over_udp_by(client, network, Transport::Udp, pictures).await
+}
+
+async fn over_udp_by(
+    client: Client,
+    network: udp::Network,
+    transport: Transport,
+    pictures: i64,
+) -> (usize, usize, usize, u64) {
     let camera = udp::Camera::start(network);
     let mut config = config(&camera.url());
-    config.transport = Transport::Udp;
+    config.transport = transport;
     let running = start(client, config);
     running
         .until("enough time of the stream", |o| {

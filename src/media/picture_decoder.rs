@@ -152,6 +152,12 @@ impl PictureDecoder {
         Ok(Some(picture))
     }
 
+    /// Whether libavcodec left a slice of the last unit out without a word: others that refer to
+    /// its picture refer to what is not there. Ask once its pictures were taken.
+    pub fn refused(&self) -> bool {
+        self.decoder.as_ref().is_some_and(Decoder::refused)
+    }
+
     /// The stream is over: hands out the pictures still waiting in the decoder. Decoding can go on
     /// afterwards at a unit with parameter sets.
     pub fn finish(&mut self) {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ffmpeg_source::{FfmpegConnector, FfmpegSource};
@@ -42,10 +42,11 @@ pub enum Choice {
     FfmpegForUdp = 7,
     FfmpegAfterRetina = 8,
     RetinaAfterBoth = 9,
+    FfmpegForStream = 10,
 }
 
 impl Choice {
-    const ALL: [Choice; 9] = [
+    const ALL: [Choice; 10] = [
         Choice::RetinaAsConfigured,
         Choice::Retina,
         Choice::FfmpegAsConfigured,
@@ -55,6 +56,7 @@ impl Choice {
         Choice::FfmpegForUdp,
         Choice::FfmpegAfterRetina,
         Choice::RetinaAfterBoth,
+        Choice::FfmpegForStream,
     ];
 
     /// What a stream configured like this begins with.
@@ -100,14 +102,22 @@ impl Choice {
             Choice::FfmpegForHttp => "auto: HTTP tunnel",
             Choice::FfmpegForUdp => "auto: UDP, packets are put in order",
             Choice::FfmpegAfterRetina => "auto: retina did not understand the camera",
+            Choice::FfmpegForStream => "auto: retina cannot read all of this stream",
             Choice::RetinaAfterBoth => "auto: neither client understood the camera",
         }
     }
 
-    /// What `auto` does after a session that could not be opened.
+    /// Whether a stream that retina reads only in part goes to libavformat, which works on x86-64
+    /// only.
+    fn hands_over(self) -> bool {
+        self == Choice::Retina && cfg!(target_arch = "x86_64")
+    }
+
+    /// What `auto` does after a session that could not be opened, or not be read.
     fn after(self, error: &SourceErrorKind) -> Self {
         use SourceErrorKind as K;
         match (self, error) {
+            (Choice::Retina, K::OtherClient(_)) => Choice::FfmpegForStream,
             (Choice::Retina, K::MalformedSdp(_) | K::Protocol(_)) => Choice::FfmpegAfterRetina,
             (
                 Choice::FfmpegAfterRetina,
@@ -133,7 +143,7 @@ pub struct AnyConnector {
     client: Client,
     retina: RetinaConnector,
     ffmpeg: FfmpegConnector,
-    choice: Mutex<Option<Choice>>,
+    choice: Arc<Mutex<Option<Choice>>>,
     /// What retina said of a camera that it did not understand.
     misunderstood: Mutex<Option<SourceError>>,
     tell: Box<dyn Fn(Choice) + Send + Sync>,
@@ -155,7 +165,7 @@ impl AnyConnector {
             client,
             retina: RetinaConnector::new(),
             ffmpeg: FfmpegConnector::new(),
-            choice: Mutex::new(None),
+            choice: Arc::default(),
             misunderstood: Mutex::new(None),
             tell: Box::new(tell),
         }
@@ -201,8 +211,13 @@ impl Connector for AnyConnector {
         let choice = self.choose(config);
         (self.tell)(choice);
         let opened = if choice.is_retina() {
-            let source = self.retina.connect(config, address).await;
-            source.map(|source| AnySource::Retina(Box::new(source)))
+            let hand_over = choice.hands_over();
+            let source = self.retina.open(config, address, hand_over).await;
+            source.map(|source| AnySource::Retina {
+                source: Box::new(source),
+                camera: config.id.to_string(),
+                choice: Arc::clone(&self.choice),
+            })
         } else {
             let source = self.ffmpeg.connect(config, address).await;
             source.map(|source| AnySource::Ffmpeg(Box::new(source)))
@@ -221,7 +236,12 @@ impl Connector for AnyConnector {
 /// A session of either client.
 #[derive(Debug)]
 pub enum AnySource {
-    Retina(Box<RetinaSource>),
+    Retina {
+        source: Box<RetinaSource>,
+        camera: String,
+        /// The connector's: a stream may show that it needs another client.
+        choice: Arc<Mutex<Option<Choice>>>,
+    },
     Ffmpeg(Box<FfmpegSource>),
 }
 
@@ -229,7 +249,7 @@ impl AnySource {
     /// What the camera offers, the first few tracks of it; names are cleaned.
     pub fn offered(&self) -> Vec<OfferedTrack> {
         match self {
-            AnySource::Retina(source) => source.offered(),
+            AnySource::Retina { source, .. } => source.offered(),
             AnySource::Ffmpeg(source) => source.offered(),
         }
     }
@@ -238,14 +258,30 @@ impl AnySource {
 impl Source for AnySource {
     fn info(&self) -> &StreamInfo {
         match self {
-            AnySource::Retina(source) => source.info(),
+            AnySource::Retina { source, .. } => source.info(),
             AnySource::Ffmpeg(source) => source.info(),
         }
     }
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
         match self {
-            AnySource::Retina(source) => source.next().await,
+            AnySource::Retina {
+                source,
+                camera,
+                choice,
+            } => {
+                let event = source.next().await;
+                if let Err(SourceError {
+                    kind: kind @ SourceErrorKind::OtherClient(_),
+                    ..
+                }) = &event
+                {
+                    let next = Choice::Retina.after(kind);
+                    *choice.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+                    tracing::warn!(camera, "the next try is by {next}");
+                }
+                event
+            }
             AnySource::Ffmpeg(source) => source.next().await,
         }
     }
@@ -305,6 +341,10 @@ mod tests {
         ] {
             assert_eq!((a.after(&error), b.after(&error)), (a, b));
         }
+        let other = SourceErrorKind::OtherClient("x");
+        let sets = a.after(&other);
+        assert_eq!(sets, Choice::FfmpegForStream);
+        assert_eq!((sets.after(&broken), sets.after(&other)), (sets, sets));
         for client in [Client::Retina, Client::Ffmpeg] {
             let fixed = Choice::plan(client, "rtsp", Transport::Tcp);
             assert_eq!(fixed.after(&broken), fixed);

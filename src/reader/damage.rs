@@ -7,7 +7,9 @@
 //! That is an IDR picture, a CRA or BLA picture, or the picture at which a recovery point says
 //! that recovery is complete (H.264 § D.2.8, H.265 § D.3.8), which may be many pictures after the
 //! message. Pictures that follow a CRA picture but refer to what precedes it (RASL, H.265
-//! § 3.128) are damaged when that was lost.
+//! § 3.128) are damaged when that was lost. H.264 does not mark such pictures, and recovery is
+//! complete in the order of output only (§ D.2.8): what comes out before the picture at which it is
+//! complete is damaged, too. A unit that the decoder refused was lost.
 //! It must never look into a unit while nothing is wrong: that costs a search of all its bytes.
 
 use crate::media::Codec;
@@ -24,9 +26,12 @@ enum References {
     Whole,
     /// Until the next place where decoding can start.
     Lost,
-    /// So many more reference pictures until they are whole.
+    /// So many more reference pictures, and with the next one they are whole.
     Recovering(u32),
 }
+
+/// More pictures than this do not change their order: H.264 and H.265 allow 16.
+const MAX_REORDERED: u32 = 16;
 
 /// Follows the references of one stream.
 #[derive(Debug, Default)]
@@ -34,6 +39,9 @@ pub struct Damage {
     references: References,
     /// A CRA picture came after a loss: its RASL pictures refer to what is not there.
     leading_lost: bool,
+    /// The unit at which recovery was complete, until its picture comes out, and how many came out
+    /// before it.
+    recovered_at: Option<(u64, u32)>,
 }
 
 impl Damage {
@@ -42,19 +50,42 @@ impl Damage {
         self.references = References::Lost;
     }
 
+    /// The decoder refused the last unit. If it had a picture, others refer to it in vain.
+    pub fn refused(&mut self, codec: Codec, data: &[u8]) {
+        if parameters::first_slice(codec, data).is_some() {
+            self.lost();
+        }
+    }
+
+    /// Takes the next picture in the order of output, by the number of its unit, and tells whether
+    /// it precedes the one at which recovery was complete.
+    pub fn shown(&mut self, number: u64) -> bool {
+        let Some((point, before)) = self.recovered_at else {
+            return false;
+        };
+        if number <= point || before >= MAX_REORDERED {
+            if number >= point {
+                self.recovered_at = None;
+            }
+            return false;
+        }
+        self.recovered_at = Some((point, before + 1));
+        true
+    }
+
     /// A new stream: nothing is known to be lost.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes the next unit, and tells whether its picture is damaged. `key`: decoding can start
-    /// here; `fresh`: the decoder has nothing from before it.
-    pub fn unit(&mut self, codec: Codec, data: &[u8], key: bool, fresh: bool) -> bool {
+    /// Takes the next unit, and tells whether its picture is damaged. `number`: greater than those
+    /// before; `key`: decoding can start here; `fresh`: the decoder has nothing from before it.
+    pub fn unit(&mut self, codec: Codec, data: &[u8], number: u64, key: bool, fresh: bool) -> bool {
         if key {
             let broken = fresh || self.references != References::Whole;
             self.leading_lost = broken && codec == Codec::H265;
             if broken {
-                self.enter(codec, data);
+                self.enter(codec, data, number);
             }
         } else if self.leading_lost {
             let info = parameters::scan(codec, data);
@@ -69,23 +100,31 @@ impl Damage {
             References::Lost => true,
             References::Recovering(left) => {
                 let info = parameters::scan(codec, data);
-                if info.picture && !(codec == Codec::H264 && info.disposable) {
-                    self.references = match left {
-                        0 | 1 => References::Whole,
-                        _ => References::Recovering(left - 1),
-                    };
+                if !info.picture || (codec == Codec::H264 && info.disposable) {
+                    return true;
                 }
-                true
+                if let Some(left) = left.checked_sub(1) {
+                    self.references = References::Recovering(left);
+                    return true;
+                }
+                self.references = References::Whole;
+                self.recovered_at = Some((number, 0));
+                false
             }
         }
     }
 
     /// Decoding starts here, or is mended from here on.
-    fn enter(&mut self, codec: Codec, data: &[u8]) {
+    fn enter(&mut self, codec: Codec, data: &[u8], number: u64) {
         let info = parameters::scan(codec, data);
         let wait = match info.recovery_point {
             Some(pictures) if !info.key => pictures.min(MAX_RECOVERY),
             _ => 0,
+        };
+        // Nothing follows an IDR picture and comes out before it; H.265 says which pictures do.
+        self.recovered_at = match info.key {
+            false if wait == 0 => Some((number, 0)),
+            _ => None,
         };
         self.references = match (wait, self.references) {
             (0, _) => References::Whole,
@@ -111,7 +150,7 @@ mod tests {
     fn h264(damage: &mut Damage, units: &[(&[u8], bool)]) -> Vec<bool> {
         units
             .iter()
-            .map(|(data, key)| damage.unit(Codec::H264, data, *key, false))
+            .map(|(data, key)| damage.unit(Codec::H264, data, 0, *key, false))
             .collect()
     }
 
@@ -166,12 +205,43 @@ mod tests {
     #[test]
     fn decoding_that_starts_at_a_recovery_point_is_damaged_at_first() {
         let mut damage = Damage::default();
-        assert!(damage.unit(Codec::H264, RECOVERY_3, true, true));
-        assert!(damage.unit(Codec::H264, P, false, false));
-        assert!(damage.unit(Codec::H264, P, false, false));
-        assert!(!damage.unit(Codec::H264, P, false, false));
+        assert!(damage.unit(Codec::H264, RECOVERY_3, 0, true, true));
+        assert!(damage.unit(Codec::H264, P, 0, false, false));
+        assert!(damage.unit(Codec::H264, P, 0, false, false));
+        assert!(!damage.unit(Codec::H264, P, 0, false, false));
         // In an unbroken stream it says nothing new.
-        assert!(!damage.unit(Codec::H264, RECOVERY_3, true, false));
+        assert!(!damage.unit(Codec::H264, RECOVERY_3, 0, true, false));
+    }
+
+    #[test]
+    fn what_comes_out_before_the_recovery_point_is_damaged() {
+        let mut damage = Damage::default();
+        damage.lost();
+        assert!(!damage.unit(Codec::H264, RECOVERY_0, 10, true, false));
+        // Two B pictures follow it, and come out before it.
+        assert!(!damage.unit(Codec::H264, B, 11, false, false));
+        assert!(!damage.unit(Codec::H264, B, 12, false, false));
+        let shown: Vec<bool> = [9, 11, 12, 10, 14, 13].map(|n| damage.shown(n)).into();
+        assert_eq!(shown, [false, true, true, false, false, false]);
+        // After an IDR picture there is nothing like it.
+        damage.lost();
+        assert!(!damage.unit(Codec::H264, IDR, 20, true, false));
+        assert!(!damage.shown(21));
+        // A picture that never comes out does not hold the others for ever.
+        damage.lost();
+        assert!(!damage.unit(Codec::H264, RECOVERY_0, 30, true, false));
+        let marked = (31..60).filter(|n| damage.shown(*n)).count();
+        assert_eq!(marked, MAX_REORDERED as usize);
+    }
+
+    #[test]
+    fn a_refused_picture_is_a_loss_and_a_refused_scrap_is_not() {
+        let mut damage = Damage::default();
+        assert!(!damage.unit(Codec::H264, IDR, 0, true, true));
+        damage.refused(Codec::H264, &[0, 0, 1, 0x41]);
+        assert!(!damage.unit(Codec::H264, P, 1, false, false));
+        damage.refused(Codec::H264, P);
+        assert!(damage.unit(Codec::H264, P, 2, false, false));
     }
 
     /// An H.265 slice of this type.
@@ -188,7 +258,7 @@ mod tests {
         let run = |damage: &mut Damage, kinds: &[u8]| -> Vec<bool> {
             kinds
                 .iter()
-                .map(|kind| damage.unit(Codec::H265, &h265(*kind), *kind >= 16, false))
+                .map(|kind| damage.unit(Codec::H265, &h265(*kind), 0, *kind >= 16, false))
                 .collect()
         };
         let gop = [CRA, RASL, RADL, RASL, TRAIL, TRAIL];

@@ -12,7 +12,7 @@ pub mod activity;
 pub mod backoff;
 mod catch_up;
 pub mod client;
-mod damage;
+pub mod damage;
 mod demand;
 pub mod ffmpeg_source;
 mod network;

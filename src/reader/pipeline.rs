@@ -189,11 +189,15 @@ impl Pipeline {
                 next_sequence,
             } => {
                 let ids: Vec<u64> = present.iter().map(|pages| pages.id).collect();
-                self.publisher
+                let adopted = self
+                    .publisher
                     .adopt_view_ring(view, memory, present, next_sequence);
                 for id in ids {
-                    self.to_supervisor
-                        .send(ToSupervisor::SubscriberAdded { id });
+                    self.to_supervisor.send(if adopted {
+                        ToSupervisor::SubscriberAdded { id }
+                    } else {
+                        ToSupervisor::SubscriberRefused { id }
+                    });
                 }
             }
             ToDecoder::Wanted {
@@ -397,9 +401,13 @@ impl Pipeline {
         if unit.loss_before {
             self.damage.lost();
         }
-        let corrupt = self
-            .damage
-            .unit(unit.codec, &unit.data, unit.key, self.needs_key);
+        let corrupt = self.damage.unit(
+            unit.codec,
+            &unit.data,
+            unit.access_unit,
+            unit.key,
+            self.needs_key,
+        );
         self.needs_key &= !unit.key;
         if self.needs_key {
             self.health.dropped_before_key.fetch_add(1, Relaxed);
@@ -431,9 +439,12 @@ impl Pipeline {
             Err(error) => {
                 self.health.decode_errors.fetch_add(1, Relaxed);
                 tracing::debug!(%error, unit = unit.access_unit, "access unit not decoded");
+                self.damage.refused(unit.codec, &unit.data);
             }
         }
-        self.take_pictures();
+        if !self.take_pictures() {
+            self.damage.refused(unit.codec, &unit.data);
+        }
     }
 
     /// The decoder of this codec; a camera may change its codec from one session to the next.
@@ -466,18 +477,19 @@ impl Pipeline {
         self.in_flight.push_back(meta);
     }
 
-    fn take_pictures(&mut self) {
+    /// Publishes what comes out. False: the decoder refused the last unit.
+    fn take_pictures(&mut self) -> bool {
         let Some((_, decoder)) = &mut self.decoder else {
-            return;
+            return true;
         };
         loop {
             let picture = match decoder.next_picture() {
                 Ok(Some(picture)) => picture,
-                Ok(None) => return,
+                Ok(None) => return !decoder.refused(),
                 Err(error) => {
                     self.health.decode_errors.fetch_add(1, Relaxed);
                     tracing::debug!(%error, "picture not decoded");
-                    return;
+                    return false;
                 }
             };
             self.health.frames_decoded.fetch_add(1, Relaxed);
@@ -491,7 +503,8 @@ impl Pipeline {
             self.publisher
                 .decoder_needs(refs, decoder.wanted_slot_bytes());
             let unit = picture.opaque();
-            if let Some(meta) = self
+            let too_early = self.damage.shown(unit);
+            if let Some(mut meta) = self
                 .in_flight
                 .iter()
                 .find(|m| m.access_unit == unit)
@@ -501,6 +514,7 @@ impl Pipeline {
                     continue;
                 }
                 self.published_through = self.published_through.max(meta.access_unit);
+                meta.corrupt |= too_early;
                 self.published_pts = self.published_pts.max(meta.pts);
                 self.publisher.publish(picture, &meta);
             }

@@ -177,15 +177,15 @@ impl Publisher {
         }
     }
 
-    /// Takes over the ring of a view.
+    /// Takes over the ring of a view. False where it is unusable.
     pub fn adopt_view_ring(
         &mut self,
         view: u32,
         memory: SealedMemory,
         present: Vec<SubscriberPages>,
         next_sequence: u64,
-    ) {
-        self.views.adopt_ring(view, memory, present, next_sequence);
+    ) -> bool {
+        self.views.adopt_ring(view, memory, present, next_sequence)
     }
 
     /// Whether pictures wait for a ring: more of them would push the first ones out.

@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use camring_ring::{
-    CloseReason, FrameDescriptor, FrameWriter, RingError, SealedMemory, SubscriberPages,
-};
+use camring_ring::{CloseReason, FrameDescriptor, FrameWriter, SealedMemory, SubscriberPages};
 
 use crate::config::{Fit, View};
 use crate::control::ToSupervisor;
@@ -21,6 +19,9 @@ use crate::reader::ReportSender;
 use crate::reader::publish::{UnitMeta, describe};
 use crate::reader::rate::RateLimiter;
 use crate::sys::clock;
+
+/// A ring is asked for again when the last one could not be used.
+const ASK_AGAIN_NS: u64 = 5_000_000_000;
 
 /// All views of one stream. Lives on the decode thread.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ struct One {
     converter: ViewConverter,
     /// `None`: nobody has looked at it yet.
     ring: Option<FrameWriter>,
+    /// When the last ring that came turned out to be unusable, and another one was asked for.
+    asked_ns: Option<u64>,
     limiter: Option<RateLimiter>,
     /// The next frame does not follow smoothly from the one before.
     discontinuity: bool,
@@ -57,16 +60,17 @@ impl Views {
         !self.all.is_empty()
     }
 
-    /// Takes over the ring of a view: that of this reader's predecessor, or a first one.
+    /// Takes over the ring of a view: that of this reader's predecessor, or a first one. False where
+    /// it is unusable: another one is asked for, at once and again when somebody attaches later.
     pub fn adopt_ring(
         &mut self,
         index: u32,
         memory: SealedMemory,
         present: Vec<SubscriberPages>,
         next_sequence: u64,
-    ) {
+    ) -> bool {
         let Some(one) = self.all.get_mut(index as usize) else {
-            return;
+            return false;
         };
         match FrameWriter::resume(memory, present) {
             Ok(mut writer) => {
@@ -75,13 +79,31 @@ impl Views {
                 if let Some(mut former) = one.ring.replace(writer) {
                     former.close(CloseReason::Replaced);
                 }
+                one.asked_ns = None;
+                true
             }
             Err(error) => {
                 tracing::error!(view = one.view.name, %error, "the ring of a view is unusable");
-                if matches!(error, RingError::Format(_)) {
+                let again = one.asked_ns.is_some();
+                one.asked_ns = Some(clock::monotonic_ns());
+                // The same fault twice in a row (no memory, say) will not go away at once.
+                if !again {
                     self.to_supervisor
                         .send(ToSupervisor::NeedViewRing { view: index });
                 }
+                false
+            }
+        }
+    }
+
+    /// Asks again for rings that turned out to be unusable a while ago.
+    fn ask_again(&mut self) {
+        let now = clock::monotonic_ns();
+        for (view, one) in (0..).zip(&mut self.all) {
+            let due = |at: u64| now.saturating_sub(at) > ASK_AGAIN_NS;
+            if one.asked_ns.is_some_and(due) {
+                one.asked_ns = Some(now);
+                self.to_supervisor.send(ToSupervisor::NeedViewRing { view });
             }
         }
     }
@@ -103,6 +125,7 @@ impl Views {
             .zip(&mut self.all)
             .find(|(_, one)| one.has_ring(ring_id));
         let Some((index, one)) = found else {
+            self.ask_again();
             return false;
         };
         let Some(ring) = &mut one.ring else {
@@ -156,6 +179,7 @@ impl One {
         Self {
             converter: ViewConverter::new(shape),
             ring: None,
+            asked_ns: None,
             limiter: RateLimiter::of(view.fps),
             discontinuity: false,
             last: None,

@@ -4,7 +4,7 @@
 //! request and session is noted with its time: what the daemon did to this camera is judged from here.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -295,6 +295,8 @@ struct Serving {
     index: usize,
     session: Option<u64>,
     playing: Arc<AtomicBool>,
+    /// Where RTP comes from, where RTCP would be received, and where RTP goes.
+    udp: Option<(UdpSocket, UdpSocket, SocketAddr)>,
 }
 
 impl Serving {
@@ -314,6 +316,7 @@ impl Serving {
             index,
             session: None,
             playing: Arc::default(),
+            udp: None,
         }
     }
 
@@ -415,10 +418,8 @@ impl Serving {
                     return self.write(busy.as_bytes());
                 };
                 let timeout = self.script.session_timeout;
-                format!(
-                    "Session: {id};timeout={timeout}\r\n\
-                     Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
-                )
+                let transport = self.transport(&request.head)?;
+                format!("Session: {id};timeout={timeout}\r\nTransport: {transport}\r\n")
             }
             "PLAY" => format!("Session: {}\r\n", self.session.unwrap_or(0)),
             "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n".to_owned(),
@@ -437,6 +438,10 @@ impl Serving {
             let mut player = Player::new(
                 Arc::clone(&self.camera),
                 self.stream.try_clone()?,
+                match &self.udp {
+                    Some((rtp, _, to)) => Some((rtp.try_clone()?, *to)),
+                    None => None,
+                },
                 Arc::clone(&self.playing),
                 self.session,
             );
@@ -446,6 +451,33 @@ impl Serving {
             });
         }
         Ok(())
+    }
+
+    /// As the client asks: RTP over its connection, or to a port of its own.
+    fn transport(&mut self, head: &str) -> io::Result<String> {
+        let asked = header(head, "Transport").unwrap_or_default();
+        let Some((_, ports)) = asked.split_once("client_port=") else {
+            return Ok("RTP/AVP/TCP;unicast;interleaved=0-1".to_owned());
+        };
+        let ports = ports.split(';').next().unwrap_or_default();
+        let first = ports.split('-').next().and_then(|port| port.parse().ok());
+        let to = SocketAddr::new(self.stream.peer_addr()?.ip(), first.unwrap_or(9));
+        // An even port and the next, as clients expect.
+        let (rtp, rtcp) = loop {
+            let rtp = UdpSocket::bind("127.0.0.1:0")?;
+            let port = rtp.local_addr()?.port();
+            if port.is_multiple_of(2)
+                && let Ok(rtcp) = UdpSocket::bind(("127.0.0.1", port + 1))
+            {
+                break (rtp, rtcp);
+            }
+        };
+        let port = rtp.local_addr()?.port();
+        self.udp = Some((rtp, rtcp, to));
+        Ok(format!(
+            "RTP/AVP;unicast;client_port={ports};server_port={port}-{}",
+            port + 1
+        ))
     }
 
     fn open_session(&mut self) -> Option<u64> {

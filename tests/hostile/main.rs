@@ -14,6 +14,7 @@ mod clip;
 mod player;
 mod world;
 
+mod codec;
 mod handshake;
 mod interleaved;
 mod lifecycle;
@@ -24,6 +25,7 @@ mod rtcp;
 mod rtp;
 mod sdp;
 mod timestamps;
+mod udp;
 
 /// All families, for the table.
 fn all() -> Vec<world::Fault> {
@@ -38,6 +40,8 @@ fn all() -> Vec<world::Fault> {
         nal::faults(),
         load::faults(),
         lifecycle::faults(),
+        codec::faults(),
+        udp::faults(),
     ]
     .into_iter()
     .flatten()

@@ -2,10 +2,12 @@
 //! script does to them.
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use camring::media::Codec;
 
 use crate::camera::{Camera, reset};
 use crate::clip::Clip;
@@ -19,7 +21,11 @@ const MTU: usize = 1200;
 
 pub struct Player {
     pub camera: Arc<Camera>,
+    /// What it plays.
+    pub clip: Arc<Clip>,
     stream: TcpStream,
+    /// RTP goes there, RTCP to the port after it.
+    pub udp: Option<(UdpSocket, SocketAddr)>,
     playing: Arc<AtomicBool>,
     session: Option<u64>,
     next_at: Instant,
@@ -41,11 +47,14 @@ impl Player {
     pub fn new(
         camera: Arc<Camera>,
         stream: TcpStream,
+        udp: Option<(UdpSocket, SocketAddr)>,
         playing: Arc<AtomicBool>,
         session: Option<u64>,
     ) -> Self {
         Player {
+            clip: Arc::clone(&camera.clip),
             camera,
+            udp,
             stream,
             playing,
             session,
@@ -126,8 +135,15 @@ impl Player {
         Err(io::ErrorKind::ConnectionReset.into())
     }
 
-    /// One interleaved packet.
+    /// One packet, interleaved or by itself.
     pub fn packet(&mut self, channel: u8, packet: &[u8]) -> io::Result<()> {
+        if let Some((socket, to)) = &self.udp {
+            self.live()?;
+            let to = SocketAddr::new(to.ip(), to.port() + u16::from(channel));
+            // Nobody listens any more: the connection tells.
+            let _ = socket.send_to(packet, to);
+            return Ok(());
+        }
         let length = u16::try_from(packet.len()).expect("small packets");
         let mut message = vec![b'$', channel];
         message.extend_from_slice(&length.to_be_bytes());
@@ -152,14 +168,61 @@ impl Player {
         if nal.len() <= MTU {
             return vec![self.rtp_packet(nal, last)];
         }
-        let count = nal[1..].len().div_ceil(MTU);
+        // RFC 7798 for H.265: a header of two bytes.
+        let header = if self.clip.codec == Codec::H265 { 2 } else { 1 };
+        let count = nal[header..].len().div_ceil(MTU);
         let mut packets = Vec::with_capacity(count);
-        for (i, chunk) in nal[1..].chunks(MTU).enumerate() {
+        for (i, chunk) in nal[header..].chunks(MTU).enumerate() {
             let (first, end) = (i == 0, i + 1 == count);
             let bits = u8::from(first) << 7 | u8::from(end) << 6;
-            let mut payload = vec![nal[0] & 0x60 | 28, bits | nal[0] & 0x1f];
+            let mut payload = match header {
+                2 => vec![nal[0] & 0x81 | 49 << 1, nal[1], bits | nal[0] >> 1 & 0x3f],
+                _ => vec![nal[0] & 0x60 | 28, bits | nal[0] & 0x1f],
+            };
             payload.extend_from_slice(chunk);
             packets.push(self.rtp_packet(&payload, last && end));
+        }
+        packets
+    }
+
+    /// The packets of a JPEG picture with the usual Huffman tables, 4:2:0 (RFC 2435).
+    fn jpeg_packets(&mut self, picture: &[u8]) -> Vec<Vec<u8>> {
+        let (mut at, mut tables, mut size) = (2, Vec::new(), [0; 2]);
+        let scan = loop {
+            let length = usize::from(u16::from_be_bytes([picture[at + 2], picture[at + 3]]));
+            let body = &picture[at + 4..at + 2 + length];
+            match picture[at + 1] {
+                // Each table after its number.
+                0xdb => tables.extend(body.chunks(65).flat_map(|table| table[1..].to_vec())),
+                0xc0 => {
+                    size = [3, 1].map(|i| {
+                        body[i..i + 2]
+                            .iter()
+                            .fold(0u16, |n, b| n << 8 | u16::from(*b))
+                    })
+                }
+                0xda => break &picture[at + 2 + length..picture.len() - 2],
+                _ => {}
+            }
+            at += 2 + length;
+        };
+        if tables.len() == 64 {
+            tables.extend_from_within(..);
+        }
+        let count = scan.len().div_ceil(MTU);
+        let mut packets = Vec::with_capacity(count);
+        for (i, chunk) in scan.chunks(MTU).enumerate() {
+            let offset = u32::try_from(i * MTU)
+                .expect("small pictures")
+                .to_be_bytes();
+            let mut payload = vec![0, offset[1], offset[2], offset[3], 1, 255];
+            payload.extend(size.map(|n| u8::try_from(n / 8).expect("small pictures")));
+            if i == 0 {
+                payload.extend_from_slice(&[0, 0, 0, 128]);
+                payload.extend_from_slice(&tables);
+            }
+            payload.extend_from_slice(chunk);
+            packets.push(self.rtp_packet(&payload, i + 1 == count));
         }
         packets
     }
@@ -174,11 +237,14 @@ impl Player {
             std::thread::sleep(until - now);
         }
         self.live()?;
-        let clip: Arc<Clip> = Arc::clone(&self.camera.clip);
+        let clip: Arc<Clip> = Arc::clone(&self.clip);
         let unit = &clip.units[self.at % clip.units.len()];
         let mut packets = Vec::new();
         for (i, nal) in unit.iter().enumerate() {
-            packets.extend(self.nal_packets(nal, i + 1 == unit.len()));
+            packets.extend(match clip.codec {
+                Codec::Mjpeg => self.jpeg_packets(nal),
+                _ => self.nal_packets(nal, i + 1 == unit.len()),
+            });
         }
         self.at += 1;
         self.sent += 1;

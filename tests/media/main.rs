@@ -3,6 +3,7 @@
 
 mod area;
 mod clips;
+mod damage;
 mod decode;
 mod jpeg;
 mod lifetime;

@@ -14,6 +14,8 @@ use std::time::Duration;
 /// Bytes of a picture behind its NAL header.
 pub const PICTURE: usize = 2000;
 const PIECES: usize = 4;
+/// Where it sends to when it is asked for multicast: for a network of its own.
+const GROUP: (&str, u16) = ("239.77.0.1", 5000);
 /// Pictures between key frames.
 pub const GOP: u32 = 10;
 const PERIOD: Duration = Duration::from_millis(10);
@@ -121,11 +123,19 @@ fn serve(mut stream: TcpStream, network: Network, stopped: &AtomicBool) -> std::
                     let transport = header("Transport:");
                     let ports = transport.split("client_port=").nth(1).unwrap_or("");
                     let first = ports.split(['-', ';']).next().unwrap_or("");
-                    target = first.parse::<u16>().ok();
-                    let transport = format!(
+                    target = first.parse().ok().map(|port| ("127.0.0.1", port));
+                    let mut transport = format!(
                         "RTP/AVP/UDP;unicast;client_port={ports};server_port={port}-{}",
                         port + 1
                     );
+                    if ports.is_empty() {
+                        target = Some(GROUP);
+                        let (group, port) = GROUP;
+                        transport = format!(
+                            "RTP/AVP;multicast;destination={group};port={port}-{};ttl=1",
+                            port + 1
+                        );
+                    }
                     (
                         format!("Session: 1;timeout=60\r\nTransport: {transport}\r\n"),
                         String::new(),
@@ -165,10 +175,10 @@ struct Sending {
 }
 
 impl Sending {
-    fn new(network: Network, port: u16) -> Self {
+    fn new(network: Network, to: (&'static str, u16)) -> Self {
         Sending {
             network,
-            to: ("127.0.0.1", port),
+            to,
             picture: 0,
             // Wraps in the course of it.
             sequence: 65_000,

@@ -81,6 +81,7 @@ pub struct Decoder {
     codec: Codec,
     can_be_direct: bool,
     tokens: Tokens,
+    refused: bool,
 }
 
 // SAFETY: libavcodec contexts are not bound to a thread; `&mut self` on every method that uses one
@@ -174,6 +175,7 @@ impl Decoder {
             codec,
             can_be_direct,
             tokens: Tokens::default(),
+            refused: false,
         };
         let raw = context.as_ptr();
         // SAFETY: a context that is allocated and not yet open: fields are the user's to set
@@ -187,6 +189,11 @@ impl Decoder {
             // Applied film grain would need a second buffer for each picture.
             (*raw).export_side_data |= av::AV_CODEC_EXPORT_DATA_FILM_GRAIN;
             (*raw).max_pixels = max_pixels;
+            if codec == Codec::Mjpeg {
+                // A picture that ends before its last block is an error: a packet in its middle may
+                // have been lost, and nothing else would say so.
+                (*raw).err_recognition |= av::AV_EF_EXPLODE as c_int;
+            }
             (*raw).opaque = Arc::as_ptr(&this.lender).cast_mut().cast();
             (*raw).get_buffer2 = Some(get_buffer2);
             av::avcodec_open2(raw, decoder, std::ptr::null_mut())
@@ -209,12 +216,14 @@ impl Decoder {
         }
         let token = self.tokens.push(pts, opaque);
         self.packet.fill(unit, token)?;
+        log::take_refused();
         let code = {
             let _drawing = self.lender.shared.draw();
             // SAFETY: an open context that only this thread uses (&mut self), and a filled packet.
             unsafe { av::avcodec_send_packet(self.context.as_ptr(), self.packet.as_ptr()) }
         };
         self.packet.clear();
+        self.refused = log::take_refused();
         if code < 0 {
             Err(decode_error(self.codec, code))
         } else {
@@ -243,6 +252,7 @@ impl Decoder {
             // SAFETY: an open context that only this thread uses (&mut self), and a frame of our own.
             unsafe { av::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) }
         };
+        self.refused |= log::take_refused();
         match code {
             0 => {}
             EAGAIN | av::AVERROR_EOF => return Ok(None),
@@ -257,6 +267,12 @@ impl Decoder {
             pts,
             opaque,
         )))
+    }
+
+    /// Whether a slice of the last unit was left out, as far as that is known by now: its calls
+    /// return nothing of it (H.264; others return an error or mark the picture).
+    pub fn refused(&self) -> bool {
+        self.refused
     }
 
     /// Forgets references and pictures not yet output: the next unit should be a key frame.

@@ -3,7 +3,11 @@
 //! Whoever sends the stream decides how often libavcodec complains, so at most [`BURST`] messages in
 //! [`WINDOW_SECONDS`] are passed on and the rest is counted. What is less than a warning goes out
 //! at `trace` level and under the same limit.
+//!
+//! One message says what libavcodec's calls do not return: that a slice could not be decoded at all,
+//! for want of a picture to refer to, say. [`take_refused`] tells.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -37,6 +41,19 @@ pub(super) fn install() {
     });
 }
 
+thread_local! {
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How H.264's complaint about a slice that it leaves out begins.
+const SLICE_REFUSED: &[u8] = b"decode_slice_header error";
+
+/// Whether libavcodec left a slice out on this thread since the last call. x86-64 only: no messages,
+/// no answer elsewhere.
+pub(super) fn take_refused() -> bool {
+    REFUSED.take()
+}
+
 /// Whether one more message may go out at `now` (in seconds).
 fn admit(window: &AtomicU64, now: u64) -> bool {
     let current = now / WINDOW_SECONDS;
@@ -65,6 +82,14 @@ unsafe extern "C" fn on_message(
     // was not read there.
     if unsafe { super::tap::message(context, level, format, arguments) } {
         return;
+    }
+    // SAFETY: a format is a terminated string.
+    if unsafe { CStr::from_ptr(format) }
+        .to_bytes()
+        .starts_with(SLICE_REFUSED)
+    {
+        // At the end of a thread there is nobody left to ask.
+        let _ = REFUSED.try_with(|refused| refused.set(true));
     }
     let severe = level <= av::AV_LOG_WARNING;
     // A subscriber that panics must not unwind into C.

@@ -190,6 +190,66 @@ pub fn has_b_slice(unit: &[u8]) -> bool {
         .is_some_and(h264::is_b_slice)
 }
 
+/// How a slice begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceStart {
+    /// It is the first of its picture: nothing is missing before it.
+    pub first: bool,
+    /// Number of the picture parameter set that it refers to.
+    pub parameter_set: u32,
+}
+
+/// Reads the beginning of a slice (H.264 § 7.3.3, H.265 § 7.3.6.1); `nal` is the unit, or a
+/// beginning of it.
+pub fn slice_start(codec: Codec, nal: &[u8]) -> Option<SliceStart> {
+    let header = match codec {
+        Codec::H264 => 1,
+        Codec::H265 => 2,
+        _ => return None,
+    };
+    // Three numbers, the longest of them 63 bits: nothing beyond is read.
+    let rbsp = nal::rbsp(nal.get(header..)?, 24);
+    let mut bits = bits::Bits::new(&rbsp.data);
+    let first = match codec {
+        Codec::H264 => {
+            let first = bits.ue()? == 0;
+            bits.ue()?;
+            first
+        }
+        _ => {
+            let first = bits.flag()?;
+            if (h265::FIRST_IRAP..=h265::LAST_IRAP).contains(&(nal[0] >> 1 & 0x3f)) {
+                bits.flag()?;
+            }
+            first
+        }
+    };
+    Some(SliceStart {
+        first,
+        parameter_set: bits.ue()?,
+    })
+}
+
+/// How the first slice of an access unit begins; `None`: it has none, or one that makes no sense.
+pub fn first_slice(codec: Codec, unit: &[u8]) -> Option<SliceStart> {
+    let nal = nal_units(unit).find(|nal| match codec {
+        Codec::H264 => matches!(nal[0] & 0x1f, h264::SLICE | h264::PARTITION_A | h264::IDR),
+        Codec::H265 => nal[0] >> 1 & 0x3f <= h265::LAST_SLICE,
+        _ => false,
+    })?;
+    slice_start(codec, nal)
+}
+
+/// Number of a picture parameter set, its NAL header included.
+pub fn picture_parameter_set(codec: Codec, nal: &[u8]) -> Option<u32> {
+    let header = match codec {
+        Codec::H264 => 1,
+        Codec::H265 => 2,
+        _ => return None,
+    };
+    bits::Bits::new(&nal::rbsp(nal.get(header..)?, 8).data).ue()
+}
+
 /// One parsed sequence parameter set.
 struct Sps {
     id: u32,

@@ -1,20 +1,47 @@
-//! The little that a session must see in an Annex B unit: whether decoding can start at it.
+//! The little that a session must see in an Annex B unit: whether decoding can start at it, whether
+//! its beginning is there, and which parameter set it refers to.
 //!
 //! retina knows IDR pictures only. Encoders with open GOPs send CRA pictures instead (H.265
 //! § 3.28; x265 does so by default), and cameras with gradual intra refresh send neither: their
 //! entry points are recovery point SEI messages (H.264 § D.1.8, H.265 § D.3.8). Looks only at
 //! what precedes the first slice, is total over any bytes, allocates nothing.
 
+use memchr::memmem::Finder;
+
 use super::super::source::VideoCodec;
+use crate::media::Codec;
+use crate::media::parameters::{self, SliceStart};
+
+const START_CODE: &[u8] = &[0, 0, 1];
 
 /// SEI payload type of a recovery point, the same in H.264 and H.265.
 const RECOVERY_POINT: u32 = 6;
 
+/// How the first slice of `unit` begins; `None`: it has none, or one that makes no sense.
+pub(super) fn first_slice(codec: VideoCodec, unit: &[u8]) -> Option<SliceStart> {
+    let finder = Finder::new(START_CODE);
+    let mut rest = unit;
+    while let Some(at) = finder.find(rest) {
+        rest = &rest[at + 3..];
+        let header = *rest.first()?;
+        let (slice, codec) = match codec {
+            VideoCodec::H264 => (matches!(header & 0x1f, 1 | 2 | 5), Codec::H264),
+            VideoCodec::H265 => (header >> 1 & 0x3f < 32, Codec::H265),
+            VideoCodec::Mjpeg => return None,
+        };
+        if slice {
+            return parameters::slice_start(codec, rest);
+        }
+    }
+    None
+}
+
 /// True if the first slice of `unit` is of an IDR, CRA or BLA picture, or follows a recovery
 /// point SEI.
 pub(super) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
+    let finder = Finder::new(START_CODE);
     let mut rest = unit;
-    while let Some(at) = find_start_code(rest) {
+    while let Some(at) = finder.find(rest) {
         rest = &rest[at + 3..];
         let Some(&header) = rest.first() else {
             return false;
@@ -36,7 +63,7 @@ pub(super) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
             },
             VideoCodec::Mjpeg => return false,
         };
-        let end = find_start_code(rest).unwrap_or(rest.len());
+        let end = finder.find(rest).unwrap_or(rest.len());
         if rest
             .get(sei_header..end)
             .is_some_and(sei_has_recovery_point)
@@ -45,11 +72,6 @@ pub(super) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// Offset of the first `00 00 01`.
-fn find_start_code(data: &[u8]) -> Option<usize> {
-    data.windows(3).position(|w| w == [0, 0, 1])
 }
 
 /// Walks the messages of an SEI RBSP (H.264 § 7.3.2.3.1). Emulation prevention bytes can only
@@ -121,11 +143,40 @@ mod tests {
         assert!(is_entry_point(VideoCodec::H265, &cra));
     }
 
+    #[test]
+    fn says_how_the_first_slice_begins() {
+        let start = |first, parameter_set| {
+            Some(SliceStart {
+                first,
+                parameter_set,
+            })
+        };
+        // first_mb 0 (1), slice_type 5 (00110), parameter set 2 (011).
+        let sei = [0, 0, 0, 1, 0x06, 5, 1, 9, 0x80];
+        let unit = [
+            &sei[..],
+            &[0, 0, 1, 0x65, 0b1001_1001, 0b1000_0000, 0, 0, 1, 0x65, 0x40],
+        ]
+        .concat();
+        assert_eq!(first_slice(VideoCodec::H264, &unit), start(true, 2));
+        // first_mb 1 (010), slice_type 0 (1), parameter set 0 (1).
+        let unit = [0, 0, 1, 0x41, 0b0101_1000];
+        assert_eq!(first_slice(VideoCodec::H264, &unit), start(false, 0));
+        // An IRAP picture has one flag more.
+        let unit = [0, 0, 1, 0x26, 1, 0b1001_0000];
+        assert_eq!(first_slice(VideoCodec::H265, &unit), start(true, 1));
+        let unit = [0, 0, 1, 0x02, 1, 0b0010_0000];
+        assert_eq!(first_slice(VideoCodec::H265, &unit), start(false, 1));
+        assert_eq!(first_slice(VideoCodec::H264, &sei), None);
+        assert_eq!(first_slice(VideoCodec::H264, &[0, 0, 1, 0x65]), None);
+    }
+
     proptest! {
         #[test]
         fn is_total(bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(6), Just(0xff), any::<u8>()], 0..200)) {
             for codec in [VideoCodec::H264, VideoCodec::H265, VideoCodec::Mjpeg] {
                 is_entry_point(codec, &bytes);
+                first_slice(codec, &bytes);
             }
         }
     }

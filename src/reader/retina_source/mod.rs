@@ -11,9 +11,12 @@
 mod annexb;
 mod classify;
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::retina::client::{
@@ -24,7 +27,7 @@ use ::retina::codec::{
     CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParameters, VideoParametersCodec,
 };
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::Stream as _;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -34,6 +37,7 @@ use super::source::{
     SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text,
     monotonic_ns, utc_ns,
 };
+use crate::media::{Codec, parameters};
 use classify::Classifier;
 
 /// How often retina is polled when nothing arrives. A request sent by the camera leaves it
@@ -146,13 +150,14 @@ async fn bounded<T>(
     }
 }
 
-impl Connector for RetinaConnector {
-    type Source = RetinaSource;
-
-    async fn connect(
+impl RetinaConnector {
+    /// Opens a session. `hand_over`: there is another client, so that a stream that needs more
+    /// than one picture parameter set, or makes retina give up, ends with [`SourceErrorKind::OtherClient`].
+    pub(super) async fn open(
         &self,
         config: &SourceConfig,
         address: IpAddr,
+        hand_over: bool,
     ) -> Result<RetinaSource, SourceError> {
         let classifier = Classifier { config };
         let limits = &config.timeouts;
@@ -203,9 +208,23 @@ impl Connector for RetinaConnector {
             last_error: None,
             first: true,
             damage: 0,
+            hand_over,
+            parameter_set: None,
         };
         source.read_parameters();
         Ok(source)
+    }
+}
+
+impl Connector for RetinaConnector {
+    type Source = RetinaSource;
+
+    async fn connect(
+        &self,
+        config: &SourceConfig,
+        address: IpAddr,
+    ) -> Result<RetinaSource, SourceError> {
+        self.open(config, address, false).await
     }
 
     async fn settle(&self, limit: Duration) {
@@ -295,6 +314,10 @@ pub struct RetinaSource {
     first: bool,
     /// Packets lost or dropped since the last unit, besides what retina counts for the next one.
     damage: u32,
+    /// Another client could read what this one cannot.
+    hand_over: bool,
+    /// Number of the picture parameter set in force: retina keeps one.
+    parameter_set: Option<u32>,
 }
 
 impl std::fmt::Debug for RetinaSource {
@@ -340,6 +363,15 @@ impl RetinaSource {
         if let Some(dimensions) = self.parameters().map(VideoParameters::pixel_dimensions) {
             self.info.dimensions = Some(dimensions);
         }
+        self.parameter_set = match self.parameters().map(VideoParameters::codec_params) {
+            Some(VideoParametersCodec::H264 { pps, .. }) => {
+                parameters::picture_parameter_set(Codec::H264, pps)
+            }
+            Some(VideoParametersCodec::H265 { pps, .. }) => {
+                parameters::picture_parameter_set(Codec::H265, pps)
+            }
+            _ => None,
+        };
     }
 
     /// retina drops parameter sets from the units and repeats them at IDR only; this is the
@@ -352,17 +384,20 @@ impl RetinaSource {
         }
     }
 
-    fn unit(&mut self, frame: VideoFrame) -> SourceEvent {
+    /// A unit, an event in its place, or `None` for a key frame that begins with a hole: it would
+    /// end the damage that came before it.
+    fn unit(&mut self, frame: VideoFrame) -> Result<Option<SourceEvent>, SourceError> {
         let arrival_ns = monotonic_ns();
         let arrival_utc_ns = utc_ns();
         self.last_error = None;
         let lost = self.damage.saturating_add(u32::from(frame.loss()));
         if frame.data().len() > self.config.limits.max_unit_bytes {
             self.damage = lost.saturating_add(1);
-            return SourceEvent::Oversize {
+            return Ok(Some(SourceEvent::Oversize {
                 bytes: frame.data().len(),
-            };
+            }));
         }
+        let start = annexb::first_slice(self.info.codec, frame.data());
         self.damage = 0;
         let parameters_changed = frame.has_new_parameters() || self.first;
         self.first = false;
@@ -370,6 +405,15 @@ impl RetinaSource {
             self.read_parameters();
         }
         let rtp_time = frame.timestamp().timestamp();
+        if self.hand_over
+            && let (Some(start), Some(known)) = (start, self.parameter_set)
+            && start.parameter_set != known
+        {
+            return Err(self.error(SourceErrorKind::OtherClient(
+                "pictures refer to a parameter set that retina does not keep",
+            )));
+        }
+        let holed = frame.loss() > 0 && start.is_some_and(|start| !start.first);
         let mut key = frame.is_random_access_point();
         let mut data = frame.into_data();
         if !key && annexb::is_entry_point(self.info.codec, &data) {
@@ -378,7 +422,11 @@ impl RetinaSource {
             with_parameters.append(&mut data);
             data = with_parameters;
         }
-        SourceEvent::Unit(AccessUnit {
+        if key && holed {
+            self.damage = lost;
+            return Ok(None);
+        }
+        Ok(Some(SourceEvent::Unit(AccessUnit {
             data: Bytes::from(data),
             codec: self.info.codec,
             key,
@@ -389,7 +437,7 @@ impl RetinaSource {
             arrival_ns,
             arrival_utc_ns,
             lost_before: lost,
-        })
+        })))
     }
 
     /// An error that retina survives counts against the budget; others end the session.
@@ -426,13 +474,33 @@ impl Source for RetinaSource {
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
         loop {
-            let item = tokio::select! {
+            // Packets after a depacketizer error can make retina panic (0.4.21, codec/h264.rs, "push
+            // with data already pending"). It is not polled again, but dropped with the session.
+            let polled = poll_fn(|cx| {
+                let poll = || self.demuxed.as_mut().poll_next(cx);
+                match catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(_) => Poll::Ready(Err(())),
+                }
+            });
+            let polled = tokio::select! {
                 biased;
-                item = self.demuxed.next() => item,
+                polled = polled => polled,
                 () = sleep(POLL_TICK) => continue,
             };
+            let Ok(item) = polled else {
+                const WHY: &str = "retina cannot follow this camera's packets";
+                return Err(self.error(match self.hand_over {
+                    true => SourceErrorKind::OtherClient(WHY),
+                    false => SourceErrorKind::Protocol(WHY.to_owned()),
+                }));
+            };
             match item {
-                Some(Ok(CodecItem::VideoFrame(frame))) => return Ok(self.unit(frame)),
+                Some(Ok(CodecItem::VideoFrame(frame))) => {
+                    if let Some(event) = self.unit(frame)? {
+                        return Ok(event);
+                    }
+                }
                 Some(Ok(CodecItem::Rtcp(compound))) => {
                     if compound.pkts().any(|p| p.payload_type() == RTCP_BYE) {
                         let how = "it said goodbye (RTCP BYE)".to_owned();

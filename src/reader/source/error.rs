@@ -122,6 +122,9 @@ pub enum SourceErrorKind {
     /// The camera broke the protocol.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// The stream has what this client cannot read, and another one can: it has the next try.
+    #[error("{0}: the next try is by the other client")]
+    OtherClient(&'static str),
     /// More unusable packets than the error budget allows.
     #[error("{errors} unusable packets within {} s; the last: {last}", seconds(*.within))]
     ErrorBudget {
@@ -201,6 +204,7 @@ impl SourceErrorKind {
             K::MalformedSdp(_) | K::Protocol(_) | K::Status { .. } | K::ErrorBudget { .. } => {
                 "if this persists, update the camera's firmware".into()
             }
+            K::OtherClient(_) => "nothing need be done; client = \"ffmpeg\" avoids the first try".into(),
             K::Ended(_) => "the camera restarts, or limits the session: see its log".into(),
             K::Stalled(_) => "check the network, and the load of the camera".into(),
             K::NoKeyFrame(_) => "shorten the key frame interval (GOP) in the camera".into(),
