@@ -582,7 +582,7 @@ fn unknown_cameras_and_exhausted_pins_are_refused_with_words() {
         }
     ));
     assert_eq!(error.to_string(), "2 pins asked for, 1 of 5 left");
-    for name in ["", &"x".repeat(129)] {
+    for name in ["", &"x".repeat(193)] {
         let error = client.attach(name, &options()).unwrap_err();
         assert!(
             matches!(
