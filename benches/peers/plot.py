@@ -174,6 +174,8 @@ def draw(result: dict[str, Any]) -> str:
             out.append(line(panel.at(tick), 106, bottom, GRID))
             words = f"{tick:,.0f}" if tick >= 1 or tick == 0 else f"{tick:.1f}"
             words = f"{tick:.1f}" if panel.high < 5 else words
+            # Long numbers would run into each other.
+            words = f"{tick / 1000:.0f}k" if tick >= 10_000 else words
             out.append(text(panel.at(tick), 102, words, size=10, colour=MUTED, more='text-anchor="middle"'))
     for number, peer in enumerate(peers):
         y = TOP + number * row
