@@ -28,5 +28,6 @@ pub mod health;
 pub mod logging;
 pub mod media;
 pub mod reader;
+pub mod recording;
 pub mod supervisor;
 pub mod sys;

@@ -1,0 +1,277 @@
+//! Minute files as their one writer sees them: appended to, cut off after a crash, gone on with.
+//!
+//! fsync: a finished minute is flushed to the disk, data before index, and so is an init segment before
+//! the first file that needs it. A process that is killed loses nothing committed; a power cut may cost
+//! the open minute.
+#![deny(unsafe_code)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
+use super::name::{FileName, InitId};
+use super::tree::Rendition;
+
+/// Held by the one process that writes a rendition; released when it ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "its life is the lock")] File);
+
+impl Lock {
+    /// Makes the rendition's folder, where needed, and takes it.
+    ///
+    /// # Errors
+    /// `WouldBlock`: another process has it. Otherwise the kernel's answer.
+    pub fn take(rendition: &Rendition) -> io::Result<Self> {
+        fs::create_dir_all(&rendition.folder)?;
+        let path = rendition.folder.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self(file))
+    }
+}
+
+/// Where a writer goes on, after [`recover`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// For the next segment: no smaller one is free.
+    pub media_sequence: u64,
+    /// For the next file, which is after a break; 0 where nothing was recorded before.
+    pub discontinuity_sequence: u64,
+    /// Bytes of chunks that were not committed, and cut off.
+    pub cut: u64,
+}
+
+/// Puts the newest minute files of a rendition in order after a writer's death: cuts off what has no
+/// record, ends the open segment, removes files without a chunk. Only for whoever holds the [`Lock`].
+///
+/// # Errors
+/// The kernel's answer.
+pub fn recover(rendition: &Rendition) -> io::Result<Resumed> {
+    let mut resumed = Resumed::default();
+    let mut newest: Option<FileName> = None;
+    // By media sequence, not by hour: the clock may have been set back.
+    for hour in rendition.hours()? {
+        for name in hour.files()? {
+            if newest.is_none_or(|newest| newest.media_sequence <= name.media_sequence) {
+                newest = Some(name);
+            }
+        }
+    }
+    let Some(newest) = newest else {
+        return Ok(resumed);
+    };
+    resumed.media_sequence = newest.media_sequence;
+    resumed.discontinuity_sequence = newest.discontinuity_sequence;
+    let (data, index) = (rendition.data(&newest), rendition.index(&newest));
+    let mut reader = match IndexReader::open(&index) {
+        Ok(reader) => reader,
+        // Killed before the first record: nothing was published. Its numbers are free.
+        Err(super::IndexError::Header(_)) => return remove(&data, &index).map(|()| resumed),
+        Err(super::IndexError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return remove(&data, &index).map(|()| resumed);
+        }
+        Err(super::IndexError::Io(error)) => return Err(error),
+    };
+    let on_disk = fs::metadata(&data)?.len();
+    let chunks = reader.next_chunks()?;
+    // After a power cut the index may be ahead of the media.
+    let whole = chunks
+        .iter()
+        .take_while(|chunk| chunk.offset.saturating_add(u64::from(chunk.len)) <= on_disk);
+    let count = whole.count();
+    let Some(last) = count.checked_sub(1).and_then(|last| chunks.get(last)) else {
+        return remove(&data, &index).map(|()| resumed);
+    };
+    let committed = last.offset + u64::from(last.len);
+    resumed.media_sequence = last.media_sequence + 1;
+    resumed.discontinuity_sequence += 1;
+    resumed.cut = on_disk.saturating_sub(committed);
+    let media = OpenOptions::new().write(true).open(&data)?;
+    media.set_len(committed)?;
+    media.sync_data()?;
+    let file = OpenOptions::new().write(true).open(&index)?;
+    let kept: u64 = chunks[..count]
+        .iter()
+        .map(|chunk| chunk.encode(reader.header()).len() as u64)
+        .sum();
+    file.set_len(HEADER_BYTES as u64 + kept)?;
+    if !last.flags.contains(ChunkFlags::SEGMENT_END) {
+        let end = end_of(last).encode(reader.header());
+        file.write_all_at(&end, HEADER_BYTES as u64 + kept)?;
+    }
+    file.sync_data()?;
+    Ok(resumed)
+}
+
+fn remove(data: &Path, index: &Path) -> io::Result<()> {
+    for path in [data, index] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The record that ends a segment after its last chunk was written.
+fn end_of(last: &Chunk) -> Chunk {
+    Chunk {
+        media_sequence: last.media_sequence,
+        part: last.part.saturating_add(1),
+        flags: ChunkFlags::SEGMENT_END,
+        offset: last.offset + u64::from(last.len),
+        len: 0,
+        decode_time: last.decode_time.saturating_add(last.duration.into()),
+        duration: 0,
+        frames: Vec::new(),
+    }
+}
+
+/// Writes an init segment, if it is not there, and returns its name.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_init(rendition: &Rendition, init: &[u8]) -> io::Result<InitId> {
+    let id = InitId::of(init);
+    let path = rendition.init(id);
+    if fs::metadata(&path).is_ok_and(|there| there.len() == init.len() as u64) {
+        return Ok(id);
+    }
+    // Whole or not at all, also for who reads it at this moment.
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(init)?;
+    file.sync_data()?;
+    fs::rename(&part, &path)?;
+    Ok(id)
+}
+
+/// An open minute file.
+#[derive(Debug)]
+pub struct MinuteFile {
+    data: File,
+    index: File,
+    data_path: PathBuf,
+    index_path: PathBuf,
+    header: Header,
+    data_len: u64,
+    index_len: u64,
+    last: Option<Chunk>,
+}
+
+impl MinuteFile {
+    /// Makes the files, and the hour's folder where needed. `start_ms`: UTC of the first picture.
+    ///
+    /// # Errors
+    /// The kernel's answer; nothing is left then.
+    pub fn create(rendition: &Rendition, start_ms: i64, header: Header) -> io::Result<Self> {
+        let name = FileName {
+            start_ms,
+            media_sequence: header.media_sequence,
+            discontinuity_sequence: header.discontinuity_sequence,
+            init: header.init,
+        };
+        let (data_path, index_path) = (rendition.data(&name), rendition.index(&name));
+        fs::create_dir_all(rendition.folder.join(name.hour()))?;
+        let made = (|| {
+            let data = File::create(&data_path)?;
+            let index = File::create(&index_path)?;
+            index.write_all_at(&header.encode(), 0)?;
+            Ok((data, index))
+        })();
+        let (data, index) = match made {
+            Ok(files) => files,
+            Err(error) => {
+                // Nothing to add to the first error.
+                let _ = remove(&data_path, &index_path);
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            data,
+            index,
+            data_path,
+            index_path,
+            header,
+            data_len: 0,
+            index_len: HEADER_BYTES as u64,
+            last: None,
+        })
+    }
+
+    /// What its chunks have in common.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of media committed.
+    pub fn len(&self) -> u64 {
+        self.data_len
+    }
+
+    /// Whether no chunk has been committed.
+    pub fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// Writes a chunk's bytes, then its record. `chunk.offset` and `chunk.len` are set here.
+    ///
+    /// # Errors
+    /// The kernel's answer (a full disk); the file is as before then, and the next try may succeed.
+    pub fn append(&mut self, bytes: &[u8], mut chunk: Chunk) -> io::Result<()> {
+        chunk.offset = self.data_len;
+        chunk.len = u32::try_from(bytes.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a chunk above 4 GiB"))?;
+        // At fixed places: what a failed try has left is overwritten by the next, and never counted.
+        self.data.write_all_at(bytes, self.data_len)?;
+        self.record(&chunk)?;
+        self.data_len += bytes.len() as u64;
+        self.last = Some(chunk);
+        Ok(())
+    }
+
+    /// Ends the open segment, where its last chunk did not say so: a gap, the end of a recording.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn end_segment(&mut self) -> io::Result<()> {
+        let Some(last) = &self.last else {
+            return Ok(());
+        };
+        if last.flags.contains(ChunkFlags::SEGMENT_END) {
+            return Ok(());
+        }
+        let end = end_of(last);
+        self.record(&end)?;
+        self.last = Some(end);
+        Ok(())
+    }
+
+    /// Flushes both files to the disk, media first. One without a chunk is removed instead.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn finish(self) -> io::Result<()> {
+        if self.is_empty() {
+            return remove(&self.data_path, &self.index_path);
+        }
+        // A failed try may have left more than is committed.
+        self.data.set_len(self.data_len)?;
+        self.data.sync_data()?;
+        self.index.set_len(self.index_len)?;
+        self.index.sync_data()
+    }
+
+    fn record(&mut self, chunk: &Chunk) -> io::Result<()> {
+        let record = chunk.encode(&self.header);
+        self.index.write_all_at(&record, self.index_len)?;
+        self.index_len += record.len() as u64;
+        Ok(())
+    }
+}
