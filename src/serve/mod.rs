@@ -17,6 +17,7 @@ mod hls;
 mod http;
 pub mod index;
 mod problem;
+mod process;
 mod routes;
 mod schema;
 mod site;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 
 pub use http::Limits;
 pub use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use process::main;
 pub use site::{CameraView, SiteView, StreamView};
 pub use state::{App, Asked, Attach, Event, Settings, Supervisor};
 pub use store::{Store, StoreError};
