@@ -16,12 +16,15 @@ mod guard;
 mod hls;
 mod http;
 pub mod index;
+mod library;
 mod problem;
+pub mod retention;
 mod routes;
 mod schema;
 mod site;
 mod state;
 mod store;
+pub mod time;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +33,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use http::Limits;
-pub use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use library::{Library, Protection};
+pub use problem::{Fault, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use site::{CameraView, SiteView, StreamView};
 pub use state::{App, Asked, Attach, Event, Settings, Supervisor};
 pub use store::{Store, StoreError};
