@@ -129,7 +129,9 @@ impl Library {
                     axum::http::StatusCode::CONFLICT,
                     "too-many-protections",
                     "Too many protected ranges",
-                    format!("there are {MAX_PROTECTIONS} already: remove some, or protect longer ranges"),
+                    format!(
+                        "there are {MAX_PROTECTIONS} already: remove some, or protect longer ranges"
+                    ),
                 ));
             }
             content.protections.push(range);
@@ -211,7 +213,9 @@ impl Library {
             Problem::unavailable(
                 "not-saved",
                 "Not saved",
-                format!("the change could not be written to the disk ({error}); nothing was changed"),
+                format!(
+                    "the change could not be written to the disk ({error}); nothing was changed"
+                ),
             )
         })?;
         *content = Ok(new);
@@ -267,7 +271,8 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
         return written;
     }
     // The new name too.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -293,7 +298,10 @@ mod tests {
         library.protect(range("b", "yard")).unwrap();
         library.rename("yard", Some("The yard".into())).unwrap();
         let library = Library::open(folder.path());
-        assert_eq!(library.protections(Some("door")).unwrap(), [range("a", "door")]);
+        assert_eq!(
+            library.protections(Some("door")).unwrap(),
+            [range("a", "door")]
+        );
         assert_eq!(library.title("yard").as_deref(), Some("The yard"));
         assert_eq!(library.cameras(), ["door", "yard"]);
         // Rounded outwards.
@@ -304,7 +312,10 @@ mod tests {
             Ok(())
         });
         assert_eq!(renamed.unwrap().name, "new");
-        assert_eq!(library.edit("yard", "a", |_| Ok(())).unwrap_err().status, 404);
+        assert_eq!(
+            library.edit("yard", "a", |_| Ok(())).unwrap_err().status,
+            404
+        );
         assert_eq!(library.unprotect("yard", "a").unwrap_err().status, 404);
         library.unprotect("door", "a").unwrap();
         library.rename("yard", None).unwrap();
@@ -333,7 +344,10 @@ mod tests {
         library.protect(range("a", "door")).unwrap();
         fs::create_dir(folder.path().join("library.json.part")).unwrap();
         let problem = library.unprotect("door", "a").unwrap_err();
-        assert_eq!((problem.status, problem.kind.as_str()), (503, "/problems/not-saved"));
+        assert_eq!(
+            (problem.status, problem.kind.as_str()),
+            (503, "/problems/not-saved")
+        );
         assert_eq!(library.protections(None).unwrap().len(), 1);
     }
 
@@ -342,7 +356,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::open(folder.path());
         let many = Content {
-            protections: (0..MAX_PROTECTIONS).map(|n| range(&n.to_string(), "door")).collect(),
+            protections: (0..MAX_PROTECTIONS)
+                .map(|n| range(&n.to_string(), "door"))
+                .collect(),
             titles: BTreeMap::new(),
         };
         *library.lock() = Ok(many);

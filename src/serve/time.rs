@@ -11,7 +11,9 @@ use jiff::fmt::temporal::DateTimePrinter;
 /// # Errors
 /// What is wrong with the text, for people.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     if number && !text.is_empty() {
         return seconds(text).ok_or_else(|| wrong(text));
     }
@@ -63,7 +65,11 @@ fn seconds(text: &str) -> Option<i64> {
     if whole.is_empty() || decimals.is_empty() || decimals.contains('.') || whole.len() > 12 {
         return None;
     }
-    let nine: String = decimals.chars().chain("000000000".chars()).take(9).collect();
+    let nine: String = decimals
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let ns = i128::from(whole.parse::<i64>().ok()?) * 1_000_000_000;
     in_range(ns + i128::from(nine.parse::<i64>().ok()?))
 }
@@ -107,9 +113,23 @@ mod tests {
     #[test]
     fn what_is_no_time_says_what_is() {
         for text in [
-            "", ".", "1.", ".5", "1.2.3", "-5", "1e99", "now", "NaN", "2026-13-01T00:00:00Z",
-            "2026-11-21", "2026-11-21T08:15:00", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z",
-            "99999999999999999999", "9999999999.5", "1969-12-31T23:59:59Z",
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.2.3",
+            "-5",
+            "1e99",
+            "now",
+            "NaN",
+            "2026-13-01T00:00:00Z",
+            "2026-11-21",
+            "2026-11-21T08:15:00",
+            "0001-01-01T00:00:00Z",
+            "9999-01-01T00:00:00Z",
+            "99999999999999999999",
+            "9999999999.5",
+            "1969-12-31T23:59:59Z",
         ] {
             assert!(parse(text).is_err(), "{text}: {:?}", parse(text));
         }

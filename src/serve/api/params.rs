@@ -51,7 +51,10 @@ pub fn range(from: &str, to: &str) -> Result<(i64, i64), Problem> {
         false => {
             let detail = format!("{to} is not after {from}, where the range begins");
             let pointer = "to".to_owned();
-            Err(Problem::invalid("Not a range", vec![Fault { pointer, detail }]))
+            Err(Problem::invalid(
+                "Not a range",
+                vec![Fault { pointer, detail }],
+            ))
         }
     }
 }

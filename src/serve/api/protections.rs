@@ -69,7 +69,10 @@ pub struct Protections {
 /// A range to protect.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct NewProtection {
     /// Its beginning.
     #[schema(value_type = Moment)]
@@ -78,14 +81,21 @@ pub struct NewProtection {
     #[schema(value_type = Moment)]
     to: Value,
     /// What it is called; without one, by its beginning.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$"
+    )]
     name: Option<String>,
 }
 
 /// What is to change about a protected range; what is not named stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct ProtectionChange {
     /// Its beginning.
     #[schema(value_type = Option<Moment>, nullable = false)]
@@ -94,7 +104,12 @@ pub struct ProtectionChange {
     #[schema(value_type = Option<Moment>, nullable = false)]
     to: Option<Value>,
     /// What it is called.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$", nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        nullable = false
+    )]
     name: Option<String>,
 }
 
@@ -158,7 +173,12 @@ async fn create(
     // Names of cameras and ids need no escapes in a path.
     let location = format!("/api/v1/cameras/{}/protections/{}", made.camera, made.id);
     let headers = [(header::LOCATION, location)];
-    Ok((StatusCode::CREATED, headers, Json(ProtectionView::from(made))).into_response())
+    Ok((
+        StatusCode::CREATED,
+        headers,
+        Json(ProtectionView::from(made)),
+    )
+        .into_response())
 }
 
 /// Renames a protected range, or moves its ends
@@ -223,7 +243,10 @@ fn ordered(from_ns: i64, to_ns: i64) -> Result<(), Problem> {
         return Ok(());
     }
     let (pointer, detail) = ("#/to".to_owned(), "is not after the beginning".to_owned());
-    Err(Problem::invalid("Not a range", vec![Fault { pointer, detail }]))
+    Err(Problem::invalid(
+        "Not a range",
+        vec![Fault { pointer, detail }],
+    ))
 }
 
 /// A body, read field by field.

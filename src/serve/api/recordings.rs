@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::params::{Body, Moment, Names, Params, is_text, known_camera, pointer, range};
 use super::protections::blocking;
-use crate::serve::retention::{Deleted, Reason, Recorded, camera_of};
+use crate::serve::retention::{self, Deleted, Reason, Recorded, camera_of};
 use crate::serve::{App, Fault, Problem, time};
 
 /// The longest title, in characters.
@@ -110,16 +110,28 @@ async fn of_camera(
 ) -> Result<Json<Recording>, Problem> {
     known_camera(&app, &camera).await?;
     let mut found = recordings(&app, Some(camera.clone())).await?;
-    Ok(Json(found.pop().unwrap_or_else(|| view(&app, camera, Vec::new()))))
+    Ok(Json(
+        found
+            .pop()
+            .unwrap_or_else(|| view(&app, camera, Vec::new())),
+    ))
 }
 
 /// A new title.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct RecordingChange {
     /// For people; null: the camera's name again.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$", required)]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        required
+    )]
     title: Option<String>,
 }
 
@@ -148,7 +160,11 @@ async fn rename(
     let (library, name) = (Arc::clone(&app.library), camera.clone());
     blocking(move || library.rename(&name, title)).await?;
     let mut found = recordings(&app, Some(camera.clone())).await?;
-    Ok(Json(found.pop().unwrap_or_else(|| view(&app, camera, Vec::new()))))
+    Ok(Json(
+        found
+            .pop()
+            .unwrap_or_else(|| view(&app, camera, Vec::new())),
+    ))
 }
 
 fn title_of(body: &Value) -> Result<Option<String>, Problem> {
@@ -258,13 +274,20 @@ async fn delete(
     let gone = blocking(move || {
         let app = shared;
         let protected = app.library.protected().map_err(|why| {
-            Problem::internal(format!("nothing is deleted, since it is not known what is protected: {why}"))
+            Problem::internal(format!(
+                "nothing is deleted, since it is not known what is protected: {why}"
+            ))
         })?;
         // Rounded outwards.
-        let range = (from_ns.div_euclid(1_000_000), to_ns.saturating_add(999_999).div_euclid(1_000_000));
+        let range = (
+            from_ns.div_euclid(1_000_000),
+            to_ns.saturating_add(999_999).div_euclid(1_000_000),
+        );
         let reach_out = params.edges == Edges::Delete;
         let mut forget = |rendition: &_, name: &_| app.forget(rendition, name);
-        let gone = app.retention.delete_range(&camera, range, reach_out, &protected, &mut forget);
+        let gone = app
+            .retention
+            .delete_range(&camera, range, reach_out, &protected, &mut forget);
         gone.map_err(|error| {
             tracing::error!("deleting recordings of {camera}: {error}");
             Problem::unavailable(
@@ -375,9 +398,14 @@ pub fn disk_now(app: &App) -> Disk {
 async fn recordings(app: &Arc<App>, only: Option<String>) -> Result<Vec<Recording>, Problem> {
     let app = Arc::clone(app);
     blocking(move || {
-        let found = app.retention.recorded(only.as_deref()).map_err(|error| {
-            Problem::unavailable("disk", "Disk not readable", format!("the recordings cannot be listed: {error}"))
-        })?;
+        let found =
+            retention::recorded(app.retention.tree(), only.as_deref()).map_err(|error| {
+                Problem::unavailable(
+                    "disk",
+                    "Disk not readable",
+                    format!("the recordings cannot be listed: {error}"),
+                )
+            })?;
         let mut cameras: BTreeMap<String, Vec<Recorded>> = BTreeMap::new();
         for recorded in found.into_iter().filter(|recorded| recorded.files > 0) {
             let camera = camera_of(&recorded.rendition.stream).to_owned();
@@ -389,7 +417,9 @@ async fn recordings(app: &Arc<App>, only: Option<String>) -> Result<Vec<Recordin
             }
         }
         let each = cameras.into_iter();
-        Ok(each.map(|(camera, recorded)| view(&app, camera, recorded)).collect())
+        Ok(each
+            .map(|(camera, recorded)| view(&app, camera, recorded))
+            .collect())
     })
     .await
 }
@@ -400,12 +430,23 @@ fn view(app: &App, camera: String, recorded: Vec<Recorded>) -> Recording {
     Recording {
         title: app.library.title(&camera).unwrap_or_else(|| camera.clone()),
         configured: app.site().camera(&camera).is_some(),
-        first: recorded.iter().filter_map(|r| r.first_ms).min().map(time::rfc3339_ms),
-        last: recorded.iter().filter_map(|r| r.last_ms).max().map(time::rfc3339_ms),
+        first: recorded
+            .iter()
+            .filter_map(|r| r.first_ms)
+            .min()
+            .map(time::rfc3339_ms),
+        last: recorded
+            .iter()
+            .filter_map(|r| r.last_ms)
+            .max()
+            .map(time::rfc3339_ms),
         seconds: seconds(longest.map_or(0, |recorded| recorded.recorded_ms)),
         gaps: longest.map_or(0, |recorded| recorded.gaps),
         bytes: recorded.iter().map(|recorded| recorded.bytes).sum(),
-        protections: app.library.protections(Some(&camera)).map_or(0, |ranges| ranges.len()),
+        protections: app
+            .library
+            .protections(Some(&camera))
+            .map_or(0, |ranges| ranges.len()),
         renditions: recorded
             .iter()
             .map(|recorded| RenditionView {

@@ -130,11 +130,6 @@ impl Inventory {
         usage
     }
 
-    /// The renditions there were.
-    pub fn renditions(&self) -> impl Iterator<Item = &Rendition> {
-        self.renditions.keys()
-    }
-
     /// The file of a rendition that is being written, if one is: the one with the highest media sequence.
     pub fn newest(&self, rendition: &Rendition) -> Option<FileName> {
         let hours = self.renditions.get(rendition)?.values();

@@ -15,6 +15,7 @@ mod clock;
 mod inventory;
 mod pass;
 mod protected;
+mod recorded;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +30,9 @@ pub use clock::Look;
 pub use inventory::{Minute, Usage};
 pub use pass::{Done, MAX_FILES, Reason};
 pub use protected::{Protected, camera_of};
+pub use recorded::{Recorded, recorded};
 
+pub use crate::config::Retention as Limits;
 use crate::recording::{FileName, Rendition, Tree};
 use clock::Clock;
 use inventory::{Inventory, hour_of, minutes};
@@ -45,17 +48,6 @@ pub const STUCK_PAUSE: Duration = Duration::from_secs(60);
 const COUNT_PROTECTED: Duration = Duration::from_secs(60);
 /// The most files that one request deletes.
 const MAX_REQUEST: usize = 20_000;
-
-/// What is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// No longer than this.
-    pub keep: Duration,
-    /// No more than this, if there is a limit.
-    pub max_bytes: Option<u64>,
-    /// And no more than leaves the disk this.
-    pub min_free: u64,
-}
 
 /// Files and bytes deleted for one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -115,7 +107,8 @@ pub struct RangeDeleted {
 /// Keeps one tree within its limits. Any thread may call anything; deleting calls block, for as long as the
 /// disk takes.
 #[derive(Debug)]
-pub struct Retention {
+pub struct Keeper {
+    tree: Tree,
     work: Mutex<Work>,
     state: Mutex<State>,
     limits: Mutex<Limits>,
@@ -130,10 +123,11 @@ struct Work {
     protected_bytes: u64,
 }
 
-impl Retention {
+impl Keeper {
     /// Reads nothing yet.
     pub fn new(tree: Tree, limits: Limits) -> Self {
         Self {
+            tree: tree.clone(),
             work: Mutex::new(Work {
                 inventory: Inventory::new(tree),
                 clock: Clock::default(),
@@ -215,20 +209,9 @@ impl Retention {
         result.map(|()| gone)
     }
 
-    /// What there is of each rendition, read anew.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn renditions(&self) -> io::Result<Vec<(Rendition, Usage)>> {
-        let mut work = lock(&self.work);
-        work.inventory.refresh()?;
-        let each = work.inventory.renditions();
-        Ok(each
-            .map(|rendition| {
-                let usage = work.inventory.usage_of(|other| other == rendition);
-                (rendition.clone(), usage)
-            })
-            .collect())
+    /// The tree that is kept.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 }
 

@@ -65,8 +65,8 @@ impl Place {
         rendition
     }
 
-    fn retention(&self, limits: Limits) -> Retention {
-        Retention::new(self.tree.clone(), limits)
+    fn retention(&self, limits: Limits) -> Keeper {
+        Keeper::new(self.tree.clone(), limits)
     }
 }
 
@@ -93,7 +93,7 @@ fn left(rendition: &Rendition) -> Vec<u64> {
         .collect()
 }
 
-fn pass(retention: &Retention, look: Look, protected: Protected) -> (Done, Duration) {
+fn pass(retention: &Keeper, look: Look, protected: Protected) -> (Done, Duration) {
     retention.pass(look, Ok(protected), &mut |_, _| {})
 }
 
