@@ -29,5 +29,6 @@ pub mod logging;
 pub mod media;
 pub mod reader;
 pub mod recording;
+pub mod serve;
 pub mod supervisor;
 pub mod sys;
