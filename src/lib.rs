@@ -32,3 +32,4 @@ pub mod recording;
 pub mod serve;
 pub mod supervisor;
 pub mod sys;
+pub mod worker;

@@ -3,16 +3,17 @@
 
 use std::process::ExitCode;
 
-use camring::{cmd, supervisor::spawner};
+use camring::{cmd, supervisor::spawner, worker};
 
 fn main() -> ExitCode {
     // The template that readers are forked from: before anything that starts a thread, draws a
     // random number or reads a configuration.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == spawner::ARGUMENT)
-    {
+    let role = std::env::args_os().nth(1);
+    if role.as_ref().is_some_and(|role| role == spawner::ARGUMENT) {
         return ExitCode::from(u8::try_from(cmd::run::spawner()).unwrap_or(1));
+    }
+    if role.is_some_and(|role| role == worker::ARGUMENT) {
+        return ExitCode::from(u8::try_from(worker::main()).unwrap_or(1));
     }
     cmd::main()
 }

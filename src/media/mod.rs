@@ -34,8 +34,8 @@ pub use ffi::{
     Canvas, CanvasScaler, Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer,
     ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, Interrupt, Mp4Reader,
     Mp4Sample, Mp4Track, Mp4Writer, Notes, OutSample, Picture, PictureSlots, PublishError,
-    Published, Rate, RingSlots, Skip, SlotBuffer, Step, Track, TrackKind, TrackSource,
-    VideoEncoder, warm_up,
+    Published, Rate, RingSlots, Skip, SlotBuffer, Step, Track, TrackDescription, TrackKind,
+    TrackSource, VideoEncoder, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};

@@ -11,10 +11,11 @@ use ffmpeg_next::ffi as av;
 
 use super::encoder::EncoderKind;
 use super::frame::Frame;
-use super::jpeg::frame_of;
+use super::jpeg::{encode_frame, frame_of, range_of};
+use super::rgb::append_frame;
 use super::scale::{Colours, FrameScaler, colours_of};
 use super::{Picture, pixel};
-use crate::media::jpeg::Image;
+use crate::media::jpeg::{Image, Quality};
 use crate::media::{ColorRange, MediaError, PixelFormat};
 
 /// What vector code may read behind the last row of a picture.
@@ -43,14 +44,7 @@ impl Canvas {
             c_int::try_from(value).map_err(|_| MediaError::Geometry("the picture is too large"))
         };
         let colours = Colours {
-            range: match (descriptor.color_range, descriptor.pixel_format) {
-                (
-                    ColorRange::Unknown,
-                    PixelFormat::Gray8 | PixelFormat::Rgb24 | PixelFormat::Bgr24,
-                ) => ColorRange::Full,
-                (ColorRange::Unknown, _) => ColorRange::Limited,
-                (range, _) => range,
-            },
+            range: range_of(descriptor.color_range, descriptor.pixel_format),
             matrix: descriptor.matrix,
         };
         if held.padding() < OVERREAD || descriptor.pixel_format == PixelFormat::Gray8 {
@@ -101,6 +95,101 @@ impl Canvas {
             (&mut (*raw).buf)[0] = buffer;
         }
         Ok(Self { frame, colours })
+    }
+
+    /// A copy of an image.
+    ///
+    /// # Errors
+    /// Its planes are shorter than they should be, or no memory.
+    pub fn of_image(image: &Image<'_>) -> Result<Self, MediaError> {
+        image.check()?;
+        Ok(Self {
+            frame: frame_of(image)?,
+            colours: Colours {
+                range: range_of(image.range, image.format),
+                matrix: image.matrix,
+            },
+        })
+    }
+
+    /// A grey one, I420 of limited range, to paste others into. Sides are rounded up to even ones.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn grey(width: u32, height: u32) -> Result<Self, MediaError> {
+        let side = |value: u32| {
+            c_int::try_from(value.next_multiple_of(2))
+                .map_err(|_| MediaError::Geometry("the picture is too large"))
+        };
+        let (width, height) = (side(width)?, side(height)?);
+        let frame = Frame::with_buffers(av::AVPixelFormat::AV_PIX_FMT_YUV420P, width, height)?;
+        for (index, sample) in [(0, 40), (1, 128), (2, 128)] {
+            let (data, stride) = frame.plane(index);
+            let rows = if index == 0 { height } else { height / 2 };
+            let bytes = usize::try_from(i64::from(stride) * i64::from(rows)).unwrap_or(0);
+            // SAFETY: av_frame_get_buffer gave this plane so many rows of `stride` bytes.
+            unsafe { data.write_bytes(sample, bytes) };
+        }
+        Ok(Self {
+            frame,
+            colours: Colours {
+                range: ColorRange::Limited,
+                matrix: 2,
+            },
+        })
+    }
+
+    /// Copies a whole I420 canvas into this one, with its corner at an even place.
+    ///
+    /// # Errors
+    /// It does not fit, or somebody reads this one.
+    pub fn paste(&mut self, from: &Self, x: u32, y: u32) -> Result<(), MediaError> {
+        let i420 = av::AVPixelFormat::AV_PIX_FMT_YUV420P as c_int;
+        let ((width, height), (all_width, all_height)) = (from.size(), self.size());
+        let inside = |at: u32, len: u32, all: u32| {
+            at % 2 == 0 && at.checked_add(len).is_some_and(|end| end <= all)
+        };
+        let fits = inside(x, width, all_width) && inside(y, height, all_height);
+        let plain = self.frame.format() == i420 && from.frame.format() == i420;
+        if !fits || !plain || !self.frame.is_writable() {
+            return Err(MediaError::Geometry("no room for a picture"));
+        }
+        self.colours = from.colours;
+        for index in 0..3 {
+            let half = |n: u32| if index == 0 { n } else { n.div_ceil(2) } as usize;
+            let (source, source_stride) = from.frame.plane(index);
+            let (target, target_stride) = self.frame.plane(index);
+            for row in 0..half(height) {
+                let at = |stride: c_int, row: usize| stride as isize * row as isize;
+                // SAFETY: both are I420 frames with buffers of their own, the rectangle lies inside
+                // both (an even corner keeps rounding away from the edges), and nobody else has the
+                // target's (it is writable).
+                unsafe {
+                    let from = source.offset(at(source_stride, row));
+                    let into = target.offset(at(target_stride, half(y) + row)).add(half(x));
+                    std::ptr::copy_nonoverlapping(from, into, half(width));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As a JPEG file.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn to_jpeg(&self, quality: Quality) -> Result<Vec<u8>, MediaError> {
+        let format = pixel::native(self.frame.format());
+        let format = format.map_or(PixelFormat::I420, |(format, _)| format);
+        encode_frame(&self.frame, format, self.colours, quality.scale())
+    }
+
+    /// Appends rows of R, G, B bytes without padding, full range.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn append_rgb24(&self, into: &mut Vec<u8>) -> Result<(), MediaError> {
+        append_frame(&self.frame, self.colours, into)
     }
 
     /// In pixels.

@@ -40,7 +40,7 @@ pub use canvas::{Canvas, CanvasScaler};
 pub use decoder::{Decoder, DecoderOptions, Skip};
 pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt, Track};
 pub use encoder::{ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Rate, VideoEncoder};
-pub use mp4_reader::{Mp4Reader, Mp4Sample, Mp4Track, TrackKind};
+pub use mp4_reader::{Mp4Reader, Mp4Sample, Mp4Track, TrackDescription, TrackKind};
 pub use mp4_writer::{Mp4Writer, OutSample, TrackSource};
 pub use picture::Picture;
 pub use ring::{PublishError, Published, RingSlots};

@@ -286,13 +286,18 @@ impl Mp4Reader {
         }
     }
 
-    /// libavformat's description of a track, for a writer.
-    pub(super) fn parameters(&self, kind: TrackKind) -> Option<*const av::AVCodecParameters> {
+    /// The description of a track, for a writer; `None`: no such track, or no memory.
+    pub fn describe(&self, kind: TrackKind) -> Option<TrackDescription> {
         let index = self.index(kind)?;
-        // SAFETY: an open context with this stream.
-        unsafe {
-            Some((**(*self.context.as_ptr()).streams.add(index as usize)).codecpar as *const _)
-        }
+        // SAFETY: no preconditions; null means no memory.
+        let copy = NonNull::new(unsafe { av::avcodec_parameters_alloc() })?;
+        let copy = TrackDescription(copy);
+        // SAFETY: an open context with this stream, and parameters of our own.
+        let code = unsafe {
+            let stream = *(*self.context.as_ptr()).streams.add(index as usize);
+            av::avcodec_parameters_copy(copy.0.as_ptr(), (*stream).codecpar)
+        };
+        (code >= 0).then_some(copy)
     }
 
     /// The next sample of either track, in the order of the file; `None`: the end.
@@ -352,6 +357,27 @@ impl Drop for Mp4Reader {
 impl fmt::Debug for Mp4Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mp4Reader").finish_non_exhaustive()
+    }
+}
+
+/// libavformat's description of a track.
+#[derive(Debug)]
+pub struct TrackDescription(NonNull<av::AVCodecParameters>);
+
+// SAFETY: plain memory of our own, not bound to a thread.
+unsafe impl Send for TrackDescription {}
+
+impl TrackDescription {
+    pub(super) fn as_ptr(&self) -> *const av::AVCodecParameters {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for TrackDescription {
+    fn drop(&mut self) {
+        let mut raw = self.0.as_ptr();
+        // SAFETY: made by avcodec_parameters_alloc, owned by self, not used afterwards.
+        unsafe { av::avcodec_parameters_free(&raw mut raw) };
     }
 }
 

@@ -12,7 +12,7 @@ use ffmpeg_next::ffi as av;
 use super::encoder::VideoEncoder;
 use super::frame::Packet;
 use super::log;
-use super::mp4_reader::{Mp4Reader, TrackKind, error};
+use super::mp4_reader::{TrackDescription, error};
 use crate::media::{AvError, MediaError};
 
 const BUFFER: usize = 64 << 10;
@@ -20,8 +20,8 @@ const BUFFER: usize = 64 << 10;
 /// What a track is made from.
 #[derive(Debug)]
 pub enum TrackSource<'a> {
-    /// As in this file; the samples are copied.
-    Copy(&'a Mp4Reader, TrackKind),
+    /// As in another file, whose samples are copied.
+    Copy(&'a TrackDescription),
     /// What this encoder makes.
     Encoded(&'a VideoEncoder),
 }
@@ -159,10 +159,9 @@ impl Mp4Writer {
         // muxer's to choose.
         let code = unsafe {
             let code = match source {
-                TrackSource::Copy(reader, kind) => match reader.parameters(*kind) {
-                    Some(parameters) => av::avcodec_parameters_copy((*stream).codecpar, parameters),
-                    None => return Err(MediaError::Geometry("no such track")),
-                },
+                TrackSource::Copy(description) => {
+                    av::avcodec_parameters_copy((*stream).codecpar, description.as_ptr())
+                }
                 TrackSource::Encoded(encoder) => encoder.fill((*stream).codecpar),
             };
             (*(*stream).codecpar).codec_tag = 0;
