@@ -25,6 +25,7 @@ pub mod cmd;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod hls;
 pub mod logging;
 pub mod media;
 pub mod reader;

@@ -24,6 +24,7 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         cors_origins: Vec::new(),
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
+        retention: site.retention,
     };
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Site;
+use crate::config::{Record, Site};
 
 /// The site.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,16 @@ pub struct StreamView {
     pub enabled: bool,
     /// Masked.
     pub url: String,
+    /// The user that the camera asks for.
+    pub username: Option<String>,
+    /// Whether there is a password.
+    pub has_password: bool,
+    /// `tcp`, `udp`, `multicast`, `http`.
+    pub transport: String,
+    /// `always`, `on-demand`, `keyframes`, `activity`.
+    pub decode: String,
+    /// Whether and how it is recorded.
+    pub record: Record,
 }
 
 impl SiteView {
@@ -46,6 +56,11 @@ impl SiteView {
                 name: stream.stream.clone(),
                 enabled: stream.enabled,
                 url: stream.public_url(),
+                username: stream.username.clone(),
+                has_password: stream.password.is_some(),
+                transport: stream.transport.name().to_owned(),
+                decode: stream.decode.mode.name().to_owned(),
+                record: stream.record.clone(),
             };
             match cameras
                 .iter_mut()

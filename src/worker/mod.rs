@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 
 use crate::control::{ControlSocket, Received};
 use crate::media::MediaError;
-use crate::{logging, sys};
+use crate::sys;
 
 use input::Inputs;
 use output::Output;
@@ -62,7 +62,6 @@ fn work() -> anyhow::Result<()> {
     sys::process::name_thread("camring-worker");
     // Cosmetic where it fails.
     let _ = sys::cpu::be_nicer(NICER_BY);
-    logging::start(None)?;
     control.send(&FromWorker::Ready, &[])?;
     while let Some(Received { message, fds }) = control.recv::<ToWorker>()? {
         // What is left of an answer that came too late.
