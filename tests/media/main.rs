@@ -7,6 +7,7 @@ mod damage;
 mod decode;
 mod jpeg;
 mod lifetime;
+mod mp4;
 mod paff;
 mod probe;
 mod ring;
