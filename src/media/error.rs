@@ -36,6 +36,9 @@ pub enum MediaError {
     /// A JPEG could not be made.
     #[error("cannot encode the JPEG: {0}")]
     Encode(AvError),
+    /// A fragment of an MP4 file could not be made.
+    #[error("cannot put the access units into MP4: {0}")]
+    Mux(AvError),
     /// Samples could not be converted.
     #[error("cannot convert {from} to {to}")]
     Convert { from: String, to: &'static str },

@@ -8,6 +8,7 @@
 //! - [`jpeg`] encodes one picture.
 //! - [`ViewConverter`] scales pictures into another shape, picture after picture.
 //! - [`Demuxer`] is libavformat's RTSP client, for `reader::ffmpeg_source`.
+//! - [`FragmentMuxer`] makes fragmented MP4 of access units, in memory.
 //!
 //! Promises: no input makes anything here panic, write outside the memory it was given, or allocate
 //! without bound. A picture that [`Picture::in_place`] hands out is not drawn into again.
@@ -28,9 +29,9 @@ mod view;
 pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
-    Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt,
-    Notes, Picture, PictureSlots, PublishError, Published, RingSlots, Skip, SlotBuffer, Step,
-    Track, warm_up,
+    Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer, Fragment, FragmentMuxer,
+    Interrupt, Notes, Picture, PictureSlots, PublishError, Published, RingSlots, SampleTime, Skip,
+    SlotBuffer, Step, Track, TrackSpec, VIDEO_TIMESCALE, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};
