@@ -77,7 +77,7 @@ fn pictures(path: &Path) -> Vec<String> {
 
 fn round_trip(codec: Codec, tag: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut clip = clip(folder.path(), codec);
+    let clip = clip(folder.path(), codec);
     assert_eq!(clip.units.len(), 40);
     let mut muxer = FragmentMuxer::open(&[spec(&clip)]).expect("a muxer");
     let mut file = muxer.init().to_vec();
@@ -90,11 +90,9 @@ fn round_trip(codec: Codec, tag: &str) {
     // Fragments of 5, 1, 4 pictures in turn, as parts and ends of segments are.
     let mut fragments = 0;
     for index in 0..40 {
-        let before = clip.units[index].clone();
         muxer
-            .write(0, &mut clip.units[index], time(index))
+            .write(0, &clip.units[index], time(index))
             .expect("a sample");
-        assert_eq!(before, clip.units[index], "the unit is given back");
         if matches!(index % 10, 4 | 5 | 9) {
             let bytes = muxer.flush().expect("a fragment");
             assert_eq!(&bytes[4..8], b"moof");
@@ -146,7 +144,7 @@ fn h265_comes_back_as_it_was() {
 
 #[test]
 fn what_cannot_be_muxed_is_an_error() {
-    let mut sets = vec![0, 0, 0, 1, 0x67, 0x42];
+    let sets = vec![0, 0, 0, 1, 0x67, 0x42];
     let track = TrackSpec::Video {
         codec: Codec::H264,
         width: 64,
@@ -160,15 +158,14 @@ fn what_cannot_be_muxed_is_an_error() {
             .to_string()
             .starts_with("cannot put the access units into MP4")
     );
-    sets.clear();
 
     let folder = tempfile::tempdir().expect("a folder");
-    let mut clip = clip(folder.path(), Codec::H264);
+    let clip = clip(folder.path(), Codec::H264);
     let mut muxer = FragmentMuxer::open(&[spec(&clip)]).expect("a muxer");
-    let unit = &mut clip.units[0];
+    let unit = &clip.units[0];
     assert!(muxer.write(1, unit, time(0)).is_err(), "no such track");
     assert!(
-        muxer.write(0, &mut Vec::new(), time(0)).is_err(),
+        muxer.write(0, &[], time(0)).is_err(),
         "no bytes"
     );
     muxer.write(0, unit, time(0)).expect("a sample");

@@ -93,6 +93,8 @@ impl Track {
 pub struct FragmentMuxer {
     context: NonNull<av::AVFormatContext>,
     packet: Packet,
+    /// The sample being written, padded.
+    unit: Vec<u8>,
     tracks: Vec<Track>,
     init: Vec<u8>,
 }
@@ -121,6 +123,7 @@ impl FragmentMuxer {
         let mut muxer = Self {
             context: NonNull::new(raw).ok_or(MediaError::OutOfMemory)?,
             packet: Packet::new()?,
+            unit: Vec::new(),
             tracks: Vec::new(),
             init: Vec::new(),
         };
@@ -240,16 +243,11 @@ impl FragmentMuxer {
         }
     }
 
-    /// Adds a sample to the open fragment. `unit` comes back as it was; it is padded for the call.
+    /// Adds a sample to the open fragment.
     ///
     /// # Errors
     /// libavformat refuses it; the fragment stays as it was.
-    pub fn write(
-        &mut self,
-        track: usize,
-        unit: &mut Vec<u8>,
-        time: SampleTime,
-    ) -> Result<(), MediaError> {
+    pub fn write(&mut self, track: usize, unit: &[u8], time: SampleTime) -> Result<(), MediaError> {
         let refused = MediaError::Mux(AvError(av::AVERROR(libc::EINVAL)));
         let len = unit.len();
         let (Some(known), Ok(size)) = (self.tracks.get_mut(track), c_int::try_from(len)) else {
@@ -269,13 +267,15 @@ impl FragmentMuxer {
         else {
             return Err(refused);
         };
-        unit.resize(len + PADDING, 0);
+        self.unit.clear();
+        self.unit.extend_from_slice(unit);
+        self.unit.resize(len + PADDING, 0);
         self.packet.clear();
         let raw = self.packet.as_mut_ptr();
         // SAFETY: an empty packet of our own without a buffer: libavformat copies what it keeps, and
-        // the packet is cleared before `unit` can move. `size` bytes and a zeroed padding are there.
+        // the packet is cleared before `self.unit` can change. `size` bytes and a zeroed padding are there.
         let code = unsafe {
-            (*raw).data = unit.as_mut_ptr();
+            (*raw).data = self.unit.as_mut_ptr();
             (*raw).size = size;
             (*raw).stream_index = c_int::try_from(track).unwrap_or(0);
             (*raw).dts = dts;
@@ -289,7 +289,6 @@ impl FragmentMuxer {
             av::av_write_frame(self.context.as_ptr(), raw)
         };
         self.packet.clear();
-        unit.truncate(len);
         if code < 0 {
             return Err(MediaError::Mux(AvError(code)));
         }
