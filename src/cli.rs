@@ -4,6 +4,7 @@
 //! looked at before any parser (`main.rs`).
 #![deny(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -134,11 +135,29 @@ Examples:
   DOOR='se:cret@1' camring probe 'rtsp://viewer:${DOOR}@192.0.2.10/stream1' --transport udp
   camring probe rtsp://192.0.2.10/stream1 --seconds 30 --json | jq '.video, .measured'")]
     Probe(ProbeArgs),
+
+    /// Serve the recordings over HTTP, without the daemon
+    #[command(after_help = "\
+camring run starts a server by itself; this one is for a tree of recordings alone, copied from
+elsewhere or left by a daemon that does not run. Cameras cannot be changed through it.
+
+Examples:
+  camring serve
+  camring serve --config site.toml --listen 127.0.0.1:9000")]
+    Serve(ServeArgs),
 }
 
 /// `camring run`
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {}
+
+/// `camring serve`
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Listen here instead of where the configuration says; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+}
 
 /// `camring check`
 #[derive(Args, Clone, Debug)]

@@ -3,16 +3,16 @@
 
 use std::process::ExitCode;
 
-use camring::{cmd, supervisor::spawner};
+use camring::{cmd, serve, supervisor::spawner, worker};
 
 fn main() -> ExitCode {
     // The template that readers are forked from: before anything that starts a thread, draws a
     // random number or reads a configuration.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == spawner::ARGUMENT)
-    {
-        return ExitCode::from(u8::try_from(cmd::run::spawner()).unwrap_or(1));
-    }
-    cmd::main()
+    let code = match std::env::args_os().nth(1) {
+        Some(argument) if argument == spawner::ARGUMENT => cmd::run::spawner(),
+        Some(argument) if argument == serve::ARGUMENT => cmd::run::serve(),
+        Some(argument) if argument == worker::ARGUMENT => cmd::run::worker(),
+        _ => return cmd::main(),
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

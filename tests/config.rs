@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use camring::config::{
-    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Limits, Retry, Ring,
-    Site, Stream, Transport, View, ViewFormat,
+    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Record,
+    RecordMode, Retention, Retry, Ring, Site, Stream, Transport, View, ViewFormat,
 };
 use secrecy::ExposeSecret as _;
 
@@ -58,7 +58,10 @@ fn the_shipped_file_says_what_the_code_does_without_it() {
     assert_eq!(shipped.decode, Decode::default());
     assert_eq!(shipped.limits, Limits::default());
     assert_eq!(shipped.retry, Retry::default());
+    assert_eq!(shipped.http, Http::default());
+    assert_eq!(shipped.retention, Retention::default());
     let stream = &shipped.streams[0];
+    assert_eq!(stream.record, Record::default());
     assert_eq!(stream.transport, Transport::Tcp);
     assert_eq!(stream.client, Client::Auto);
     assert_eq!(stream.cpu, Cpu::Auto);
@@ -530,6 +533,59 @@ mod files {
             assert!(config::socket_of(Some(&path)).is_err(), "{bad}");
         }
     }
+}
+
+#[test]
+fn recording_is_of_the_site_the_camera_and_the_stream_key_by_key() {
+    let site = site(
+        "[record]\nmode = \"copy\"\nsegment = \"4s\"\nkeep = \"7d\"\nmax_size = \"1TB\"\n\
+         min_free = \"0B\"\nmax_encoders = 3\n\
+         renditions = [{ height = 360, bitrate = \"500k\" }, { height = 720, bitrate = \"1.5M\" }]\n\
+         [[camera]]\nname = \"a\"\nurl = \"rtsp://192.0.2.1/\"\n\
+         [[camera]]\nname = \"b\"\n[camera.record]\nmode = \"encode\"\npart = \"500ms\"\n\
+         [[camera.stream]]\nname = \"main\"\nurl = \"rtsp://192.0.2.2/\"\n\
+         [camera.stream.record]\nmode = \"off\"\n\
+         [[camera.stream]]\nname = \"sub\"\nurl = \"rtsp://192.0.2.3/\"\n\
+         [camera.stream.record]\nrenditions = []\naudio = false\n",
+    );
+    assert_eq!(site.retention.keep, Duration::from_secs(7 * 86_400));
+    assert_eq!(site.retention.max_bytes, Some(1_000_000_000_000));
+    assert_eq!(site.retention.min_free, 0);
+    assert_eq!(site.max_encoders, 3);
+    let record = |index: usize| &site.streams[index].record;
+    let ladder = |of: &Record| -> Vec<(u32, u64)> {
+        let pair = |r: &config::RenditionSpec| (r.height, r.bitrate);
+        of.renditions.iter().map(pair).collect()
+    };
+    let [a, main, sub] = [record(0), record(1), record(2)];
+    let modes = [a, main, sub].map(|record| record.mode);
+    use RecordMode::{Copy, Encode, Off};
+    assert_eq!(modes, [Copy, Off, Encode]);
+    let whole = vec![(720, 1_500_000), (360, 500_000)];
+    assert_eq!([a, main, sub].map(ladder), [whole.clone(), whole, vec![]]);
+    let millis = |of: fn(&Record) -> Duration| [a, main, sub].map(|r| of(r).as_millis());
+    assert_eq!(millis(|record| record.segment), [4000; 3]);
+    assert_eq!(millis(|record| record.part), [200, 500, 500]);
+    assert_eq!(
+        [a, main, sub].map(|record| record.audio),
+        [true, true, false]
+    );
+    // Three readers, two that record, the spawner, and the one for HTTP and recordings.
+    assert_eq!(site.processes(), 7);
+}
+
+#[test]
+fn http_is_for_this_machine_or_off() {
+    let http = |text: &str| {
+        let camera = "[[camera]]\nname = \"a\"\nurl = \"rtsp://192.0.2.1/\"\n";
+        site(&format!("[http]\n{text}\n{camera}"))
+    };
+    let off = http("listen = \"off\"");
+    assert_eq!((off.http.listen, off.serves()), (None, false));
+    let six = http("listen = \"[::1]:0\"\ncors_origins = [\"https://cameras.example\"]");
+    assert_eq!(six.http.listen.unwrap().to_string(), "[::1]:0");
+    assert_eq!(six.http.cors_origins, ["https://cameras.example"]);
+    assert!(six.serves());
 }
 
 #[test]

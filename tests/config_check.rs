@@ -100,6 +100,46 @@ fn check_counts_views_and_shows_them() {
 }
 
 #[test]
+fn check_says_what_is_recorded_and_whether_it_fits() {
+    let plan = |record: &str| {
+        let text = format!(
+            "[record]\n{record}\n[[camera]]\nname = \"door\"\nurl = \"rtsp://192.0.2.1/\"\n"
+        );
+        let (folder, _) = write(&text);
+        let json = camring(folder.path(), &["check", "--json"]);
+        assert_eq!(json.code, Some(0), "{}", json.err);
+        let plan: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        (plan, camring(folder.path(), &["check"]).out)
+    };
+    let (none, text) = plan("");
+    assert_eq!(none["recordings"]["recorded"], 0);
+    assert!(text.contains("recordings   none\n"), "{text}");
+    assert!(
+        text.contains("http         http://127.0.0.1:8080/\n"),
+        "{text}"
+    );
+    let (day, text) = plan("mode = \"copy\"\nmax_size = \"1GiB\"");
+    assert_eq!(
+        day["recordings"]["likely_bytes"],
+        4_000_000 / 8 * 86_400_u64
+    );
+    assert_eq!(day["streams"][0]["record"]["mode"], "copy");
+    assert_eq!(day["processes"]["needed"], 4);
+    for part in [
+        "recordings   1 stream in /var/lib/camring/recordings, kept 24h, about 40.2 GiB of at most 1 GiB",
+        "warning: recordings of 24h take about 40.2 GiB, and have 1 GiB: the oldest will go earlier",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    let ladder = "[{ height = 720, bitrate = \"2M\" }, { height = 360, bitrate = \"500k\" }]";
+    let (encode, text) = plan(&format!(
+        "mode = \"encode\"\nkeep = \"1h\"\nmin_free = \"0B\"\nrenditions = {ladder}"
+    ));
+    assert_eq!(encode["recordings"]["likely_bytes"], 2_500_000 / 8 * 3600);
+    assert!(text.contains("encode 720p 360p"), "{text}");
+}
+
+#[test]
 fn check_shows_the_plan_and_no_secret() {
     let (folder, _) = write(SITE);
     for arguments in [&["check"][..], &["check", "--json"]] {
@@ -117,7 +157,7 @@ fn check_shows_the_plan_and_no_secret() {
         "./config.toml: site \"home\", 2 streams enabled, 1 disabled",
         "rtsp://192.0.2.1/?token=*** as admin",
         "yard/main",
-        "processes    3 of at most 256",
+        "processes    4 of at most 256",
         "warning: camera `yard/main`: its memory of 16 MiB is enough for pictures up to",
         "warning: camera `front-door`: 4 decoder threads share 1 core",
     ] {
@@ -130,7 +170,7 @@ fn check_shows_the_plan_and_no_secret() {
     assert_eq!(json["streams"][1]["cpu"], "any");
     assert_eq!(json["streams"][1]["alias"], "yard");
     assert_eq!(json["streams"][0]["has_password"], true);
-    assert_eq!(json["processes"]["needed"], 3);
+    assert_eq!(json["processes"]["needed"], 4);
     // The file is readable for all.
     assert!(json["warnings"].as_array().unwrap().len() >= 3, "{json}");
 }

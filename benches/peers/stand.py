@@ -110,6 +110,7 @@ class Running:
         """`camring run` with these cameras, until it can be attached to; its socket is `run/attach.sock`."""
         folder = self._folder
         text = f'[site]\nname = "peers"\nruntime_dir = "{folder}/run"\ndata_dir = "{folder}/data"\n'
+        text += '[http]\nlisten = "off"\n'
         for camera in farm.cameras:
             text += f'\n[[camera]]\nname = "{camera["name"]}"\nurl = "{camera["url"]}"\n{of_camera}'
         (folder / "config.toml").write_text(text)

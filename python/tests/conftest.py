@@ -150,6 +150,7 @@ class Site:
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
         self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), "--exit-on-eof", *arguments])
         text = f'[site]\nname = "test"\nruntime_dir = "{self.runtime}"\ndata_dir = "{self.path}/data"\n'
+        text += '[http]\nlisten = "off"\n'
         text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n' + settings
         for folder in (self.runtime, self.path / "data"):
             folder.mkdir()

@@ -3,11 +3,17 @@
 //! Starts nothing, contacts nothing, shows no secret.
 #![deny(unsafe_code)]
 
+mod recordings;
+
 use std::fmt::Write as _;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+pub use recordings::Disk;
+use recordings::{PlannedRecord, PlannedRecordings};
 
 use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
@@ -77,9 +83,12 @@ pub struct Plan {
     config: PathBuf,
     site: String,
     attach_socket: PathBuf,
+    /// `None`: off.
+    http_listen: Option<SocketAddr>,
     cores: Vec<u32>,
     streams: Vec<PlannedStream>,
     memory: PlannedMemory,
+    recordings: PlannedRecordings,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
     warnings: Vec<String>,
@@ -118,6 +127,7 @@ struct PlannedStream {
     memory_limit_bytes: u64,
     largest_picture: Option<&'static str>,
     views: Vec<PlannedView>,
+    record: PlannedRecord,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,8 +200,10 @@ impl Plan {
             attach_socket: site.attach_socket(),
             cores: machine.cores.clone(),
             memory,
+            recordings: PlannedRecordings::new(site, Disk::of(&site.data_dir)),
+            http_listen: site.http.listen,
             processes: PlannedProcesses {
-                needed: count + 1,
+                needed: site.processes(),
                 limit: site.limits.max_processes,
             },
             descriptors: PlannedDescriptors {
@@ -280,6 +292,7 @@ impl Plan {
                 show_size(available),
             ));
         }
+        doubts.extend(self.recordings.doubts());
         let files = &self.descriptors;
         // The soft limit is raised at the start.
         if let Some(hard) = files.hard_limit
@@ -338,9 +351,11 @@ impl Plan {
                 "; the machine has {machine}, {available} to be had now"
             );
         }
+        out.push('\n');
+        out.push_str(&self.recordings.to_text());
         let _ = write!(
             out,
-            "\nprocesses    {} of at most {}\nopen files   up to {}",
+            "processes    {} of at most {}\nopen files   up to {}",
             self.processes.needed, self.processes.limit, self.descriptors.needed,
         );
         if let Some(hard) = self.descriptors.hard_limit {
@@ -348,9 +363,13 @@ impl Plan {
         }
         let _ = writeln!(
             out,
-            "\ncores        {}\nsocket       {}",
+            "\ncores        {}\nsocket       {}\nhttp         {}",
             show_cores(&self.cores),
-            self.attach_socket.display()
+            self.attach_socket.display(),
+            match self.http_listen {
+                Some(listen) => format!("http://{listen}/"),
+                None => "off".to_owned(),
+            }
         );
         for warning in &self.warnings[self.warnings.len() - self.plan_warnings..] {
             let _ = write!(out, "\nwarning: {warning}");
@@ -368,6 +387,7 @@ impl Plan {
             "VIA",
             "CORE",
             "DECODE",
+            "RECORD",
             "RINGS AT 1080P",
             "AT MOST",
             "PICTURES TO",
@@ -402,6 +422,7 @@ impl Plan {
                 },
                 core,
                 decode,
+                stream.record.text(),
                 show_size(stream.memory_at_1080p_bytes),
                 show_size(stream.memory_limit_bytes),
                 stream.largest_picture.unwrap_or("none").to_owned(),
@@ -482,6 +503,7 @@ impl PlannedStream {
                     memory_bytes: view.ring_bytes(&stream.ring),
                 })
                 .collect(),
+            record: PlannedRecord::new(stream),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod check;
 pub mod pipe;
 pub mod probe;
 pub mod run;
+pub mod serve;
 pub mod snapshot;
 pub mod status;
 pub mod tail;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::run(args, &global),
         Command::Pipe(args) => pipe::run(args, &global),
         Command::Probe(args) => probe::run(args, &global),
+        Command::Serve(args) => serve::run(args, &global),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 use crate::cli::{Global, RunArgs};
 use crate::control::ControlSocket;
 use crate::supervisor::spawner::{self, Roles};
-use crate::{config, logging, media, reader, supervisor};
+use crate::{config, hls, logging, media, reader, serve, supervisor, worker};
 
 /// Runs the daemon until it is told to end.
 ///
@@ -31,7 +31,16 @@ pub fn spawner() -> i32 {
     spawner::main(Roles {
         warm_up: media::warm_up,
         reader,
+        hls,
     })
+}
+
+/// A fork of the spawner becomes what records a stream.
+fn hls(control: ControlSocket) -> i32 {
+    if let Err(error) = logging::start(None) {
+        eprintln!("camring hls: {error}");
+    }
+    hls::main(control)
 }
 
 /// A fork of the spawner becomes a reader. Logging starts only here: the template itself draws no
@@ -41,4 +50,20 @@ fn reader(control: ControlSocket) -> i32 {
         eprintln!("camring reader: {error}");
     }
     reader::main(control)
+}
+
+/// The process for HTTP and recordings. Returns its exit code.
+pub fn serve() -> i32 {
+    if let Err(error) = logging::start(None) {
+        eprintln!("camring serve: {error}");
+    }
+    serve::main()
+}
+
+/// A process that decodes what was recorded, for the server. Returns its exit code.
+pub fn worker() -> i32 {
+    if let Err(error) = logging::start(None) {
+        eprintln!("camring worker: {error}");
+    }
+    worker::main()
 }

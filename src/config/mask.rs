@@ -238,7 +238,8 @@ impl Trust {
             .trim()
             .trim_matches(['"', '\'']);
         let lower = key.to_ascii_lowercase();
-        if key != "password" && ALL.iter().any(|(_, keys)| keys.contains(&key)) {
+        let known = ALL.iter().any(|(_, keys)| keys.contains(&key));
+        if key != "password" && (known || key == "bitrate") {
             Trust::Known
         } else if SECRET_PARAMETERS
             .iter()

@@ -6,9 +6,11 @@
 #![deny(unsafe_code)]
 
 mod error;
+mod http;
 pub mod mask;
 pub mod memory;
 mod raw;
+mod record;
 mod resolve;
 mod site;
 mod value;
@@ -22,6 +24,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
+pub use http::Http;
+pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,

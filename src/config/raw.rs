@@ -8,12 +8,17 @@
 //! list of allowed keys in messages, and what the tests hold `config.toml` and the reference
 //! against.
 
+mod types;
+
 use std::ops::Range;
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, nearest};
+pub use types::{
+    DurationText, RawCount, RawCpu, RawRendition, RawRenditions, SizeText, TextList, Value,
+};
 
 /// A key's value.
 #[derive(Clone, Debug)]
@@ -36,97 +41,6 @@ impl<T> Field<T> {
 
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
-    }
-}
-
-/// A TOML value as one of the types that keys have here.
-pub trait Value: Sized {
-    /// Completes "must be …".
-    const EXPECTED: &'static str;
-    fn read(value: &DeValue<'_>) -> Option<Self>;
-}
-
-impl Value for i64 {
-    const EXPECTED: &'static str = "a whole number";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        let integer = value.as_integer()?;
-        // Too large for 64 bits: so far out of any range that it may be cut to the largest.
-        let (text, radix) = (integer.as_str(), integer.radix());
-        Some(
-            i64::from_str_radix(text, radix).unwrap_or(if text.starts_with('-') {
-                i64::MIN
-            } else {
-                i64::MAX
-            }),
-        )
-    }
-}
-
-impl Value for f64 {
-    const EXPECTED: &'static str = "a number";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        match value {
-            DeValue::Float(float) => float.as_str().parse().ok(),
-            DeValue::Integer(_) => i64::read(value).map(|integer| integer as f64),
-            _ => None,
-        }
-    }
-}
-
-impl Value for bool {
-    const EXPECTED: &'static str = "true or false";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        value.as_bool()
-    }
-}
-
-impl Value for String {
-    const EXPECTED: &'static str = "text in quotes";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        value.as_str().map(str::to_owned)
-    }
-}
-
-/// `"500ms"`
-#[derive(Clone, Debug)]
-pub struct DurationText(pub String);
-
-impl Value for DurationText {
-    const EXPECTED: &'static str = "a duration in quotes, such as \"500ms\", \"10s\" or \"5m\"";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        String::read(value).map(DurationText)
-    }
-}
-
-/// `"8MiB"`
-#[derive(Clone, Debug)]
-pub struct SizeText(pub String);
-
-impl Value for SizeText {
-    const EXPECTED: &'static str = "a size in quotes, such as \"8MiB\" or \"2GiB\"";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        String::read(value).map(SizeText)
-    }
-}
-
-/// `"auto"` or `[0, 1]`
-#[derive(Clone, Debug)]
-pub enum RawCpu {
-    Word(String),
-    Cores(Vec<Spanned<i64>>),
-}
-
-impl Value for RawCpu {
-    const EXPECTED: &'static str = "\"auto\", \"any\" or a list of cores such as [0, 1]";
-    fn read(value: &DeValue<'_>) -> Option<Self> {
-        if let Some(word) = value.as_str() {
-            return Some(RawCpu::Word(word.to_owned()));
-        }
-        let cores = value
-            .as_array()?
-            .iter()
-            .map(|core| i64::read(core.get_ref()).map(|number| Spanned::new(core.span(), number)));
-        Some(RawCpu::Cores(cores.collect::<Option<_>>()?))
     }
 }
 
@@ -296,7 +210,8 @@ impl<'t> Section<'t> {
                 "[[camera.stream.view]]".to_owned()
             }
             "camera" | "camera.stream" | "camera.view" => format!("[[{home}]]"),
-            "ring" | "decode" | "retry" if camera => {
+            "record" if camera && !RawStreamRecord::KEYS.contains(&key) => "[record]".to_owned(),
+            "ring" | "decode" | "retry" | "record" if camera => {
                 let end = if self.path.starts_with("camera.stream") {
                     13
                 } else {
@@ -426,6 +341,40 @@ table! {
 }
 
 table! {
+    /// `[http]`
+    RawHttp {
+        listen: String,
+        cors_origins: TextList,
+    }
+}
+
+table! {
+    /// `[record]`
+    RawRecord {
+        mode: String,
+        segment: DurationText,
+        part: DurationText,
+        audio: bool,
+        renditions: RawRenditions,
+        keep: DurationText,
+        max_size: SizeText,
+        min_free: SizeText,
+        max_encoders: RawCount,
+    }
+}
+
+table! {
+    /// `[camera.record]`, `[camera.stream.record]`: the keys of `[record]` that a stream can have
+    RawStreamRecord {
+        mode: String,
+        segment: DurationText,
+        part: DurationText,
+        audio: bool,
+        renditions: RawRenditions,
+    }
+}
+
+table! {
     /// `[[camera.view]]`, `[[camera.stream.view]]`
     RawView {
         name: String,
@@ -454,6 +403,7 @@ table! {
         ring: RawRing,
         decode: RawDecode,
         retry: RawRetry,
+        record: RawStreamRecord,
         ; []
         view: RawView,
     }
@@ -477,10 +427,14 @@ pub struct RawConfig {
     pub decode: RawDecode,
     pub limits: RawLimits,
     pub retry: RawRetry,
+    pub http: RawHttp,
+    pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
 
-const TOP: &[&str] = &["site", "ring", "decode", "limits", "retry", "camera"];
+const TOP: &[&str] = &[
+    "site", "ring", "decode", "limits", "retry", "http", "record", "camera",
+];
 const CAMERA: &[&str] = &[
     "name",
     "url",
@@ -495,6 +449,7 @@ const CAMERA: &[&str] = &[
     "ring",
     "decode",
     "retry",
+    "record",
     "view",
     "stream",
 ];
@@ -503,6 +458,8 @@ const CAMERA: &[&str] = &[
 pub const ALL: &[(&str, &[&str])] = &[
     ("", TOP),
     ("site", RawSite::KEYS),
+    ("http", RawHttp::KEYS),
+    ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),
     ("limits", RawLimits::KEYS),
@@ -537,6 +494,8 @@ impl RawConfig {
             decode: read!(RawDecode, "decode"),
             limits: read!(RawLimits, "limits"),
             retry: read!(RawRetry, "retry"),
+            http: read!(RawHttp, "http"),
+            record: read!(RawRecord, "record"),
             cameras: top
                 .subs("camera", problems)
                 .map(|(sections, _)| sections)

@@ -3,6 +3,7 @@
 //! Goes on after a problem with the value that would hold without the bad key, so that one run
 //! finds as much as it can. If there was any problem, the result is thrown away.
 
+mod record;
 mod settings;
 mod source;
 mod views;
@@ -17,6 +18,7 @@ use serde_spanned::Spanned;
 use super::error::Problem;
 use super::memory;
 use super::raw::{Field, RawCamera, RawConfig, RawSite, RawStream};
+use super::record::Record;
 use super::site::{Client, Cpu, Decode, Retry, Ring, Site, Stream, Transport};
 use super::value::{self, Environment, show_size};
 use super::view::View;
@@ -43,6 +45,7 @@ struct Base {
     ring: Ring,
     decode: Decode,
     retry: Retry,
+    record: Record,
     memory: u64,
     memory_at: Option<Range<usize>>,
     transport: Transport,
@@ -75,10 +78,13 @@ impl<'a> Resolver<'a> {
         let decode = self.decode(Decode::default(), &raw.decode, None);
         let retry = self.retry(Retry::default(), &raw.retry, None);
         let limits = self.limits(&raw.limits);
+        let http = self.http(&raw.http);
+        let (record, retention, max_encoders) = self.record_site(&raw.record);
         let base = Base {
             ring,
             decode,
             retry,
+            record,
             memory: limits.memory_per_camera,
             memory_at: place(&raw.limits.memory_per_camera),
             transport: Transport::Tcp,
@@ -102,6 +108,9 @@ impl<'a> Resolver<'a> {
             decode,
             limits,
             retry,
+            http,
+            retention,
+            max_encoders,
             streams,
         };
         self.whole(raw, &site);
@@ -316,6 +325,7 @@ impl<'a> Resolver<'a> {
             decode: base.decode,
             ring: base.ring,
             retry: base.retry,
+            record: base.record,
             memory_per_camera: base.memory,
             views,
         })
@@ -367,12 +377,18 @@ impl<'a> Resolver<'a> {
     /// What concerns all cameras together.
     fn whole(&mut self, raw: &RawConfig, site: &Site) {
         let enabled = site.enabled().count();
-        let processes = enabled as u64 + 1;
+        let recorded = site.recorded().count();
+        let processes = site.processes();
         if processes > u64::from(site.limits.max_processes) {
             let span = place(&raw.limits.max_processes).unwrap_or(raw.limits.span.clone());
             self.problems.push(
                 Problem::new("more cameras than processes are allowed", span).label(format!(
-                    "{enabled} streams need {processes} processes, one of them for starting others"
+                    "{enabled} streams, {recorded} of them recorded, need {processes} processes: one for \
+                     starting others{}",
+                    match site.serves() {
+                        true => ", and one for HTTP and recordings",
+                        false => "",
+                    }
                 )),
             );
         }

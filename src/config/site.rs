@@ -15,6 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::http::Http;
+use super::record::{Record, Retention};
 use super::view::View;
 
 /// Everything that one daemon does: site-wide settings, and one [`Stream`] for each reader process.
@@ -34,6 +36,12 @@ pub struct Site {
     pub limits: Limits,
     /// Site defaults of `[retry]`, also the supervisor's own policy for restarting processes.
     pub retry: Retry,
+    /// Where the API and the dashboard are.
+    pub http: Http,
+    /// What is kept of what is recorded.
+    pub retention: Retention,
+    /// How many streams may be encoded at a time, at least one.
+    pub max_encoders: u32,
     /// All streams in the order of the file, disabled ones included.
     pub streams: Vec<Stream>,
 }
@@ -59,6 +67,23 @@ impl Site {
     /// The streams that get a reader process.
     pub fn enabled(&self) -> impl Iterator<Item = &Stream> {
         self.streams.iter().filter(|stream| stream.enabled)
+    }
+
+    /// The streams that get a process that records them.
+    pub fn recorded(&self) -> impl Iterator<Item = &Stream> {
+        self.enabled().filter(|stream| stream.record.is_on())
+    }
+
+    /// Whether there is a process for HTTP and for what is recorded.
+    pub fn serves(&self) -> bool {
+        self.http.listen.is_some() || self.recorded().next().is_some()
+    }
+
+    /// How many processes the supervisor starts: one for each enabled stream, one for each that is
+    /// recorded, the spawner, and the one for HTTP and recordings.
+    pub fn processes(&self) -> u64 {
+        let streams = self.enabled().count() + self.recorded().count();
+        streams as u64 + 1 + u64::from(self.serves())
     }
 }
 
@@ -102,6 +127,8 @@ pub struct Stream {
     pub ring: Ring,
     /// When to give up waiting, and when to try again.
     pub retry: Retry,
+    /// Whether and how it is recorded.
+    pub record: Record,
     /// What the rings of this stream may take, in bytes.
     pub memory_per_camera: u64,
     /// Other shapes of its frames, at most [`View::MAX_VIEWS`].
@@ -137,6 +164,7 @@ impl fmt::Debug for Stream {
             .field("decode", &self.decode)
             .field("ring", &self.ring)
             .field("retry", &self.retry)
+            .field("record", &self.record)
             .field("memory_per_camera", &self.memory_per_camera)
             .field("views", &self.views)
             .finish()
@@ -162,6 +190,7 @@ impl PartialEq for Stream {
             decode,
             ring,
             retry,
+            record,
             memory_per_camera,
             views,
         } = self;
@@ -181,6 +210,7 @@ impl PartialEq for Stream {
             && *decode == other.decode
             && *ring == other.ring
             && *retry == other.retry
+            && *record == other.record
             && *memory_per_camera == other.memory_per_camera
             && *views == other.views
     }
@@ -360,7 +390,7 @@ impl Default for Decode {
 /// `[limits]`: what the whole site may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Processes started at most: the spawner and one reader for each enabled stream.
+    /// Processes started at most: see [`Site::processes`].
     pub max_processes: u32,
     /// What the rings of one stream may take, in bytes, unless the camera says otherwise.
     pub memory_per_camera: u64,
@@ -472,6 +502,7 @@ pub mod with_secret {
         decode: Decode,
         ring: Ring,
         retry: Retry,
+        record: Record,
         memory_per_camera: u64,
         views: Vec<View>,
     }
@@ -494,6 +525,7 @@ pub mod with_secret {
             decode,
             ring,
             retry,
+            record,
             memory_per_camera,
             views,
         } = stream.clone();
@@ -513,6 +545,7 @@ pub mod with_secret {
             decode,
             ring,
             retry,
+            record,
             memory_per_camera,
             views,
         }
@@ -537,6 +570,7 @@ pub mod with_secret {
             decode,
             ring,
             retry,
+            record,
             memory_per_camera,
             views,
         } = Wire::deserialize(deserializer)?;
@@ -556,6 +590,7 @@ pub mod with_secret {
             decode,
             ring,
             retry,
+            record,
             memory_per_camera,
             views,
         })
@@ -583,6 +618,7 @@ mod tests {
             decode: Decode::default(),
             ring: Ring::default(),
             retry: Retry::default(),
+            record: Record::default(),
             memory_per_camera: 1 << 29,
             views: Vec::new(),
         }

@@ -6,13 +6,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-/// `"1m 30s"`, `"500ms"`. `None`: not a duration, or a negative one.
+/// `"1m 30s"`, `"500ms"`, `"7d"`: a day has 24 hours. `None`: not a duration, or a negative one.
 pub fn duration(text: &str) -> Option<Duration> {
     // A number alone says nothing about its unit, and so is none.
-    let duration: SignedDuration = text.trim().parse().ok()?;
-    Duration::try_from(duration).ok()
+    let text = text.trim();
+    let duration = text.parse::<SignedDuration>().or_else(|_| {
+        let span: Span = text.parse()?;
+        span.to_duration(SpanRelativeTo::days_are_24_hours())
+    });
+    Duration::try_from(duration.ok()?).ok()
+}
+
+/// `"2M"`, `"800k"`, `"1.5M"`, `"2000000"`: bits per second, with the decimal prefixes of encoders.
+/// `None`: not one.
+pub fn bitrate(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = match text.chars().last()? {
+        'k' | 'K' => (&text[..text.len() - 1], 1e3),
+        'm' | 'M' => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let digits = |c: char| c.is_ascii_digit() || c == '.';
+    if number.is_empty() || !number.chars().all(digits) {
+        return None;
+    }
+    let bits = number.parse::<f64>().ok()? * unit;
+    (bits.is_finite() && bits < 1e15).then_some(bits.round() as u64)
 }
 
 /// The way that durations are written in the configuration.

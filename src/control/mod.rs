@@ -1,4 +1,5 @@
-//! What the supervisor and a reader say to each other, and the socket they say it over.
+//! What the supervisor and its children say to each other, and the socket they say it over: here
+//! readers, in [`hls`] what records, in [`serve`] HTTP.
 //!
 //! A Unix socket pair of kind `SOCK_SEQPACKET`, inherited by the reader: one JSON message per
 //! packet, with descriptors where the message says so. The order at the start is fixed:
@@ -22,6 +23,8 @@
 //! camera's password is written down, and it goes into this socket only.
 #![deny(unsafe_code)]
 
+pub mod hls;
+pub mod serve;
 mod socket;
 
 use std::fmt;
@@ -258,6 +261,9 @@ pub enum BeginError {
     /// The health page cannot be mapped.
     #[error(transparent)]
     Health(#[from] HealthError),
+    /// It was not started by the supervisor.
+    #[error("this command is internal, camring run starts it")]
+    Internal,
     /// The kernel refused a core or a limit.
     #[error("cannot {what}: {source}")]
     System {

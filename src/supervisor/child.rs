@@ -18,6 +18,7 @@ use super::camera::{Camera, Outbox};
 use super::policy::{self, Backoff, Heartbeat};
 use super::reaper::Watched;
 use super::rings::Outgoing;
+use super::spawner::Role;
 use super::template::ForkError;
 use super::{Shutdown, Supervisor};
 use crate::control::{
@@ -175,7 +176,11 @@ impl<'a> Reader<'a> {
             let (ours, theirs) = ControlSocket::pair()?;
             let title = format!("camring: reader {}", camera.stream.id);
             let name = format!("read {}", camera.stream.id);
-            match supervisor.template.fork(&title, &name, theirs).await {
+            match supervisor
+                .template
+                .fork(Role::Reader, &title, &name, theirs)
+                .await
+            {
                 Ok(process) => break (process, AsyncControl::new(ours)?, watch),
                 Err(error) if tries == FORK_TRIES => return Err(error.into()),
                 Err(error) => {

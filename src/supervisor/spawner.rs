@@ -1,4 +1,4 @@
-//! The template process, from its own side: loaded and warmed once, it forks the readers.
+//! The template process, from its own side: loaded and warmed once, it forks the readers and what records.
 //!
 //! Forked rather than executed, because FFmpeg's 98 shared libraries cost 4 to 6 MB of private
 //! memory and the linking time in each executed process, and next to nothing in a fork.
@@ -33,11 +33,22 @@ pub struct Roles {
     pub warm_up: fn(),
     /// A reader, from its control socket to its exit code.
     pub reader: fn(ControlSocket) -> i32,
+    /// A process that records a stream, the same.
+    pub hls: fn(ControlSocket) -> i32,
+}
+
+/// Which of the [`Roles`] a fork takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Role {
+    Reader,
+    Hls,
 }
 
 /// To the spawner; with the child's end of its control socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ForkRequest {
+    pub role: Role,
     pub title: String,
     pub name: String,
 }
@@ -117,16 +128,19 @@ fn fork(
         control,
         title: (title, &request.title),
         name: &request.name,
-        body: run_reader,
-        argument: roles,
+        body: run,
+        argument: match request.role {
+            Role::Reader => roles.reader,
+            Role::Hls => roles.hls,
+        },
     })
 }
 
-fn run_reader(control: OwnedFd, roles: Roles) -> i32 {
+fn run(control: OwnedFd, role: fn(ControlSocket) -> i32) -> i32 {
     match ControlSocket::from_fd(control) {
-        Ok(control) => (roles.reader)(control),
+        Ok(control) => role(control),
         Err(error) => {
-            eprintln!("camring reader: its control socket: {error}");
+            eprintln!("camring: its control socket: {error}");
             1
         }
     }

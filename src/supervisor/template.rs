@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::policy;
 use super::reaper::{Reaper, Watched};
-use super::spawner::{self, ForkRequest, SpawnerReply};
+use super::spawner::{self, ForkRequest, Role, SpawnerReply};
 use crate::control::{AsyncControl, ControlSocket, Received};
 use crate::sys::process::{self, Exit};
 
@@ -120,6 +120,7 @@ impl Template {
     /// have the other end. Closing it ends that.
     pub async fn fork(
         &self,
+        role: Role,
         title: &str,
         name: &str,
         control: ControlSocket,
@@ -131,7 +132,7 @@ impl Template {
         let Some(live) = place.take() else {
             return Err(ForkError::Lost("it has ended".into()));
         };
-        let forked = self.ask(&live, title, name, control).await;
+        let forked = self.ask(&live, role, title, name, control).await;
         *place = Some(live);
         if let Err(ForkError::Lost(_) | ForkError::Refused(_)) = &forked {
             self.end(&mut place);
@@ -142,11 +143,13 @@ impl Template {
     async fn ask(
         &self,
         live: &Live,
+        role: Role,
         title: &str,
         name: &str,
         control: ControlSocket,
     ) -> Result<Watched, ForkError> {
         let request = ForkRequest {
+            role,
             title: title.to_owned(),
             name: name.to_owned(),
         };

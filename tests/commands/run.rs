@@ -12,7 +12,10 @@ const MARK: &str = "CAMRING_TEST_COMMANDS";
 fn folder(cameras: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().display();
-    let text = format!("[site]\nruntime_dir = \"{dir}/run\"\ndata_dir = \"{dir}/data\"\n{cameras}");
+    let text = format!(
+        "[site]\nruntime_dir = \"{dir}/run\"\ndata_dir = \"{dir}/data\"\n\
+         [http]\nlisten = \"off\"\n{cameras}"
+    );
     fs::write(folder.path().join("config.toml"), text).expect("a file");
     folder
 }

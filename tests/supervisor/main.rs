@@ -9,6 +9,7 @@ mod attach;
 mod deaths;
 mod life;
 mod reader;
+mod recorder;
 mod shutdown;
 mod viewer;
 mod world;
@@ -136,6 +137,7 @@ fn main() {
         Some(spawner::ARGUMENT) => spawner::main(spawner::Roles {
             warm_up: || {},
             reader: reader::main,
+            hls: recorder::main,
         }),
         Some("__daemon") => daemon(&arguments[1..]),
         Some("__viewer") => viewer::main(&arguments[1..]),

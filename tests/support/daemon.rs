@@ -32,7 +32,8 @@ impl Daemon {
     /// Writes a configuration and starts `camring run` with it; returns when clients can attach.
     ///
     /// `config`: the `[[camera]]` and other tables. A `[site]` table with folders of its own is put in
-    /// front; a text with a `[site]` table of its own can write `@DIR@` for that folder.
+    /// front; a text with a `[site]` table of its own can write `@DIR@` for that folder. There is no HTTP,
+    /// unless the text has an `[http]` table.
     #[track_caller]
     pub fn start(config: &str) -> Daemon {
         Daemon::start_with(config, |_| {})
@@ -50,7 +51,10 @@ impl Daemon {
         let site =
             "[site]\nname = \"test\"\nruntime_dir = \"@DIR@/run\"\ndata_dir = \"@DIR@/data\"\n\n";
         let site = if config.contains("[site]") { "" } else { site };
-        let text = format!("{site}{config}").replace("@DIR@", dir);
+        // Daemons of parallel tests would all want the same port.
+        let http = "[http]\nlisten = \"off\"\n\n";
+        let http = if config.contains("[http]") { "" } else { http };
+        let text = format!("{site}{http}{config}").replace("@DIR@", dir);
         for name in ["run", "data"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }

@@ -77,6 +77,16 @@ impl Resolver<'_> {
         written: &Field<DurationText>,
         camera: Option<&str>,
     ) -> Option<Duration> {
+        self.duration_in(key, written, Retry::SHORTEST..=Retry::LONGEST, camera)
+    }
+
+    pub(super) fn duration_in(
+        &mut self,
+        key: &str,
+        written: &Field<DurationText>,
+        allowed: RangeInclusive<Duration>,
+        camera: Option<&str>,
+    ) -> Option<Duration> {
         let written = written.set()?;
         let Some(duration) = value::duration(&written.get_ref().0) else {
             self.problems.push(
@@ -86,7 +96,6 @@ impl Resolver<'_> {
             );
             return None;
         };
-        let allowed = Retry::SHORTEST..=Retry::LONGEST;
         if !allowed.contains(&duration) {
             let (least, most) = (
                 show_duration(*allowed.start()),
@@ -247,6 +256,7 @@ impl Resolver<'_> {
         base.ring = self.ring(base.ring, &raw.ring, camera);
         base.decode = self.decode(base.decode, &raw.decode, camera);
         base.retry = self.retry(base.retry, &raw.retry, camera);
+        base.record = self.record(base.record, &raw.record, camera);
         if let Some(memory) = self.size("memory", &raw.memory, MEMORY, camera) {
             base.memory = memory;
             base.memory_at = place(&raw.memory);

@@ -1,0 +1,53 @@
+//! `camring serve`: the server in the foreground, from the configuration.
+#![deny(unsafe_code)]
+
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::{Global, ServeArgs};
+use crate::config;
+use crate::serve::{Server, Settings, SiteView, Supervisor};
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is wrong, the address is taken, a database cannot be opened.
+pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
+    let (_, site) = config::load(global.config.as_deref())?;
+    let listen = args
+        .listen
+        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let settings = Settings {
+        listen: Some(listen),
+        cors_origins: Vec::new(),
+        data_dir: site.data_dir.clone(),
+        socket: site.attach_socket(),
+    };
+    let view = SiteView::of(&site);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (tell, stop) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let server = Server::start(settings, view, Supervisor::none()).await?;
+        if let Some(address) = server.address {
+            tracing::info!("listening on http://{address}/");
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            let _ = tell.send(true);
+        });
+        server.run(stop).await;
+        anyhow::Ok(())
+    })?;
+    // A client's file on a slow disk must not hold up the end.
+    runtime.shutdown_background();
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! `/api/v1`: one file for each area, each with its routes.
+#![deny(unsafe_code)]
+
+pub mod cameras;
+pub mod events;
+pub mod markers;
+pub mod media;
+pub mod openapi;
+pub mod recordings;

@@ -1,0 +1,13 @@
+//! What is recorded: list, delete, protect.
+#![deny(unsafe_code)]
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::serve::App;
+
+/// This area's routes.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+}

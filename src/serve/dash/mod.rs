@@ -1,0 +1,13 @@
+//! dash
+#![deny(unsafe_code)]
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::App;
+
+/// This area's routes.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,193 @@
+//! The server as a child of the supervisor: what it is told, and what it says.
+#![deny(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::state::Asked;
+use super::{App, Problem, Server, Settings, SiteView, Supervisor};
+use crate::control::serve::{
+    self, Ask, AskError, AskErrorKind, Begun, FromServe, ServeReport, Sites, ToServe,
+};
+use crate::control::{AsyncControl, ControlError, Received};
+
+/// How often the supervisor hears of it.
+const REPORTS: Duration = Duration::from_secs(1);
+/// Questions that wait for the supervisor.
+const QUESTIONS: usize = 64;
+
+/// The whole life of a server that the supervisor started. Returns the exit code.
+pub fn main() -> i32 {
+    let begun = match serve::begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            eprintln!("camring serve: {error}");
+            return 1;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(live(begun));
+        // A client's file on a slow disk must not hold up the end.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("{error}");
+            1
+        }
+    }
+}
+
+/// From the start to the end.
+async fn live(begun: Begun) -> io::Result<()> {
+    let Begun {
+        start,
+        site,
+        control,
+    } = begun;
+    let settings = Settings {
+        listen: start.http.listen,
+        cors_origins: start.http.cors_origins,
+        data_dir: start.data_dir,
+        socket: start.socket,
+    };
+    let (ask, questions) = mpsc::channel(QUESTIONS);
+    let server = match Server::start(settings, site, Supervisor::new(ask)).await {
+        Ok(server) => server,
+        Err(error) => {
+            let text = error.to_string();
+            let _ = control.send(&FromServe::Fault { text }, &[]);
+            return Err(io::Error::other(error));
+        }
+    };
+    let address = server.address.map(|address| address.to_string());
+    if let Some(address) = &address {
+        tracing::info!("listening on http://{address}/");
+    }
+    serve::ready(&control, address.clone()).map_err(io::Error::other)?;
+    let control = AsyncControl::new(control)?;
+    let (stop, stopped) = watch::channel(false);
+    let app = Arc::clone(&server.app);
+    let talk = async move {
+        let talk = Talk {
+            control,
+            app,
+            report: ServeReport {
+                address,
+                error: None,
+            },
+            waiting: HashMap::new(),
+            asked: 0,
+        };
+        let talked = talk.run(questions).await;
+        let _ = stop.send(true);
+        talked
+    };
+    let (talked, ()) = tokio::join!(talk, server.run(stopped));
+    talked.map_err(io::Error::other)
+}
+
+/// The conversation with the supervisor.
+struct Talk {
+    control: AsyncControl,
+    app: Arc<App>,
+    report: ServeReport,
+    waiting: HashMap<u64, oneshot::Sender<Result<serde_json::Value, Problem>>>,
+    asked: u64,
+}
+
+impl Talk {
+    /// Until the supervisor says stop, or is gone.
+    async fn run(mut self, mut questions: mpsc::Receiver<Asked>) -> Result<(), ControlError> {
+        let mut reports = interval(REPORTS);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sites = Sites::default();
+        loop {
+            tokio::select! {
+                message = self.control.recv::<ToServe>() => match message? {
+                    None | Some(Received { message: ToServe::Stop, .. }) => return Ok(()),
+                    Some(Received { message: ToServe::Start(_), .. }) => {}
+                    Some(Received { message: ToServe::Site(part), .. }) => {
+                        if let Some(site) = sites.add(*part) {
+                            self.site_changed(site);
+                        }
+                    }
+                    Some(Received { message: ToServe::Answer { id, result }, .. }) => {
+                        if let Some(waiting) = self.waiting.remove(&id) {
+                            let _ = waiting.send(result.map_err(problem));
+                        }
+                    }
+                },
+                Some((ask, answer)) = questions.recv() => self.ask(ask, answer).await?,
+                _ = reports.tick() => {
+                    self.waiting.retain(|_, waiting| !waiting.is_closed());
+                    self.control.send(&FromServe::Report(self.report.clone()), &[]).await?;
+                }
+            }
+        }
+    }
+
+    fn site_changed(&self, site: SiteView) {
+        self.app.site.send_replace(Arc::new(site));
+    }
+
+    async fn ask(
+        &mut self,
+        ask: serde_json::Value,
+        answer: oneshot::Sender<Result<serde_json::Value, Problem>>,
+    ) -> Result<(), ControlError> {
+        let Ok(ask) = serde_json::from_value::<Ask>(ask) else {
+            let _ = answer.send(Err(Problem::internal("a question that is none")));
+            return Ok(());
+        };
+        self.asked += 1;
+        let id = self.asked;
+        match self.control.send(&FromServe::Ask { id, ask }, &[]).await {
+            Ok(()) => {
+                self.waiting.insert(id, answer);
+                Ok(())
+            }
+            Err(ControlError::TooLong) => {
+                let text = "a camera of that size cannot be configured";
+                let _ = answer.send(Err(Problem::bad_request("too-long", "Too long", text)));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the supervisor refused, over HTTP.
+fn problem(error: AskError) -> Problem {
+    let (status, slug, title) = match error.kind {
+        AskErrorKind::UnknownCamera => (StatusCode::NOT_FOUND, "unknown-camera", "Unknown camera"),
+        AskErrorKind::Exists => (StatusCode::CONFLICT, "camera-exists", "Camera exists"),
+        AskErrorKind::Invalid => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-camera",
+            "Invalid camera",
+        ),
+        AskErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "Not possible now"),
+        AskErrorKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "not-saved", "Not saved"),
+    };
+    let mut detail = error.detail;
+    for fault in error.faults {
+        detail.push('\n');
+        if let Some(field) = &fault.field {
+            detail.push_str(&format!("{field}: "));
+        }
+        detail.push_str(&fault.detail);
+    }
+    Problem::new(status, slug, title, detail)
+}

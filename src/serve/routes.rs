@@ -1,0 +1,47 @@
+//! All routes, and what every request goes through before it reaches one.
+#![deny(unsafe_code)]
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use tower_http::compression::CompressionLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{App, api, assets, dash, guard, hls, problem};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "camring",
+    description = "Cameras, recordings, markers, playlists of one site. Errors are \
+                   application/problem+json (RFC 9457)."
+))]
+struct Description;
+
+/// Everything that is served.
+pub fn all(app: Arc<App>) -> Router {
+    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .merge(hls::routes())
+        .merge(dash::routes())
+        .merge(api::cameras::routes())
+        .merge(api::markers::routes())
+        .merge(api::recordings::routes())
+        .merge(api::events::routes())
+        .merge(api::media::routes())
+        .merge(assets::routes())
+        .split_for_parts();
+    router
+        .merge(api::openapi::routes(description))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .layer(CompressionLayer::new().gzip(true))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            guard::middleware,
+        ))
+        .layer(guard::cors(&app.settings.cors_origins))
+        .layer(middleware::from_fn(problem::middleware))
+        .with_state(app)
+}

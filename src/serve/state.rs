@@ -1,0 +1,172 @@
+//! What all handlers share.
+#![deny(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use camring_ring::Client;
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::index::Index;
+use super::site::SiteView;
+use super::store::{Store, StoreError};
+use super::{Problem, schema};
+
+/// What the server is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The web pages of other origins that may use the API.
+    pub cors_origins: Vec<String>,
+    /// Where recordings and databases are.
+    pub data_dir: PathBuf,
+    /// The daemon's attach socket.
+    pub socket: PathBuf,
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+pub struct App {
+    /// As started with.
+    pub settings: Settings,
+    /// The configuration as last told by the supervisor.
+    pub site: watch::Sender<Arc<SiteView>>,
+    /// What is recorded.
+    pub index: Index,
+    /// Markers, protections, samples: what the recording does not say. Migrations: `schema.rs`.
+    pub store: Store,
+    /// What `GET /api/v1/events` passes on.
+    pub events: broadcast::Sender<Event>,
+    /// The daemon's supervisor, if there is one.
+    pub supervisor: Supervisor,
+    /// The daemon's attach socket.
+    pub attach: Attach,
+}
+
+/// Something that those who watch should know.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// `marker`, `camera`, `recording`, `disk` …
+    pub name: &'static str,
+    /// For `Last-Event-ID`, where it can be told again.
+    pub id: Option<i64>,
+    /// What.
+    pub data: Arc<Value>,
+}
+
+/// How many events a slow reader may be behind before it misses some.
+const EVENTS: usize = 1024;
+
+impl App {
+    /// Opens the databases and starts to follow the recordings.
+    ///
+    /// # Errors
+    /// A database cannot be opened.
+    pub fn new(
+        settings: Settings,
+        site: SiteView,
+        supervisor: Supervisor,
+    ) -> Result<Arc<Self>, StoreError> {
+        let store = Store::open(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
+        let index = Index::open(&settings.data_dir)?;
+        let attach = Attach::new(&settings.socket);
+        Ok(Arc::new(Self {
+            site: watch::Sender::new(Arc::new(site)),
+            events: broadcast::Sender::new(EVENTS),
+            settings,
+            index,
+            store,
+            supervisor,
+            attach,
+        }))
+    }
+
+    /// The configuration, now.
+    pub fn site(&self) -> Arc<SiteView> {
+        Arc::clone(&self.site.borrow())
+    }
+
+    /// Tells all who watch. Nobody watching is no error.
+    pub fn tell(&self, name: &'static str, id: Option<i64>, data: Value) {
+        let data = Arc::new(data);
+        let _ = self.events.send(Event { name, id, data });
+    }
+}
+
+/// A question to the supervisor and where its answer goes.
+pub type Asked = (Value, oneshot::Sender<Result<Value, Problem>>);
+
+/// The daemon's supervisor, as handlers see it.
+#[derive(Clone, Debug, Default)]
+pub struct Supervisor {
+    questions: Option<mpsc::Sender<Asked>>,
+}
+
+impl Supervisor {
+    /// There is none: everything is answered by 503.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Questions go into `questions`.
+    pub fn new(questions: mpsc::Sender<Asked>) -> Self {
+        Self {
+            questions: Some(questions),
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the supervisor says; there is none.
+    pub async fn ask(&self, question: Value) -> Result<Value, Problem> {
+        let questions = self.questions.as_ref().ok_or_else(Problem::no_daemon)?;
+        let (answer, waiting) = oneshot::channel();
+        let sent = questions.send((question, answer)).await;
+        sent.map_err(|_| Problem::no_daemon())?;
+        waiting.await.map_err(|_| Problem::no_daemon())?
+    }
+}
+
+/// The daemon's attach socket: its status, as any client gets it.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    socket: Arc<Path>,
+}
+
+impl Attach {
+    /// Nothing is connected yet.
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// Where.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The daemon's status, as `camring status --json` prints it.
+    ///
+    /// # Errors
+    /// 503: no daemon listens there.
+    pub async fn status(&self) -> Result<Value, Problem> {
+        let socket = Arc::clone(&self.socket);
+        let asked = tokio::task::spawn_blocking(move || {
+            let client = Client::connect(&*socket).map_err(|error| error.to_string())?;
+            client.status_json().map_err(|error| error.to_string())
+        });
+        let text = asked.await.map_err(|_| Problem::no_daemon())?;
+        let text = text.map_err(|error| {
+            tracing::debug!("status of the daemon: {error}");
+            Problem::no_daemon()
+        })?;
+        serde_json::from_str(&text).map_err(|_| {
+            Problem::internal("the daemon's status is not JSON: is it of another version?")
+        })
+    }
+}

@@ -1,0 +1,359 @@
+//! A SQLite database on a thread of its own, and how it is opened, brought up to date, and set aside
+//! when it is damaged.
+//!
+//! Promises: nobody waits for a disk but this thread and whoever awaits its answer; at most
+//! [`QUEUE`] calls wait; a call that panics harms only its caller; a file that is not (or no longer) a
+//! database of ours is renamed, never deleted, and said in [`Store::set_aside`].
+#![deny(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Sender, TrySendError};
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::Problem;
+
+/// How many calls may wait. One takes milliseconds.
+const QUEUE: usize = 512;
+/// Somebody looks into the database with another program.
+const BUSY: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce(&mut Connection) -> Result<(), Damaged> + Send>;
+
+/// The database turned out to be damaged while it was used.
+struct Damaged(rusqlite::Error);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite's answer.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file or its folder.
+    #[error("database {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A newer program has used it.
+    #[error("database {path} is of version {found}, this program knows {known}: update camring")]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The newest known.
+        known: usize,
+    },
+    /// More callers than it can serve.
+    #[error("database: {QUEUE} calls are waiting already; try again")]
+    Busy,
+    /// Its thread has ended, or the call panicked.
+    #[error("database: the call was not answered")]
+    Gone,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::unavailable("busy", "Too much at once", error.to_string()),
+            // Paths stay in the log.
+            StoreError::Sqlite(_) => {
+                tracing::error!("{error}");
+                Self::unavailable("database", "Database not available", error.to_string())
+            }
+            _ => {
+                tracing::error!("{error}");
+                Self::internal("the database does not answer; the log says why")
+            }
+        }
+    }
+}
+
+/// A handle; clones share the thread, which ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: Sender<Job>,
+    set_aside: Arc<Mutex<Option<String>>>,
+}
+
+impl std::fmt::Debug for Damaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Store {
+    /// Opens or makes the database and brings it up to date. `migrations[n]` leads from version `n`
+    /// to `n + 1`; what has been released is never changed, only added to.
+    ///
+    /// # Errors
+    /// The disk refuses, or the database is of a newer program.
+    pub fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Self, StoreError> {
+        let set_aside = Arc::new(Mutex::new(None));
+        let mut connection = open(path, migrations, &set_aside)?;
+        let (jobs, queue) = channel::bounded::<Job>(QUEUE);
+        let (place, note) = (path.to_owned(), Arc::clone(&set_aside));
+        let run = move || {
+            while let Ok(job) = queue.recv() {
+                let Err(Damaged(error)) = job(&mut connection) else {
+                    continue;
+                };
+                // The file is closed before it is renamed.
+                if let Ok(empty) = Connection::open_in_memory() {
+                    drop(std::mem::replace(&mut connection, empty));
+                }
+                put_aside(&place, &error, &note);
+                match open(&place, migrations, &note) {
+                    Ok(new) => connection = new,
+                    Err(error) => tracing::error!("{error}"),
+                }
+            }
+        };
+        let name = path
+            .file_stem()
+            .map_or("database".into(), |name| name.to_string_lossy());
+        thread::Builder::new()
+            .name(format!("db-{name}"))
+            .spawn(run)
+            .map_err(|source| StoreError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self { jobs, set_aside })
+    }
+
+    /// Runs `work` on the database's thread, after those that wait already. It should take
+    /// milliseconds: page through what is long.
+    ///
+    /// # Errors
+    /// What `work` says; too many waiting.
+    pub async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, waiting) = oneshot::channel();
+        self.post(move |connection| {
+            let (result, damage) = run(connection, work);
+            // Nobody waits any more: a client that went away.
+            let _ = answer.send(result);
+            damage
+        })?;
+        waiting.await.map_err(|_| StoreError::Gone)?
+    }
+
+    /// As [`Store::call`], for threads that may wait.
+    ///
+    /// # Errors
+    /// As [`Store::call`].
+    pub fn call_blocking<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, waiting) = channel::bounded(1);
+        let job: Job = Box::new(move |connection| {
+            let (result, damage) = run(connection, work);
+            let _ = answer.send(result);
+            damage
+        });
+        self.jobs.send(job).map_err(|_| StoreError::Gone)?;
+        waiting.recv().map_err(|_| StoreError::Gone)?
+    }
+
+    /// That a damaged database was renamed, and to what; for logs and the status.
+    pub fn set_aside(&self) -> Option<String> {
+        self.set_aside.lock().ok()?.clone()
+    }
+
+    fn post(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<(), Damaged> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.jobs
+            .try_send(Box::new(job))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::Gone,
+            })
+    }
+}
+
+fn run<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> (Result<T, StoreError>, Result<(), Damaged>) {
+    match catch_unwind(AssertUnwindSafe(|| work(connection))) {
+        Err(_) => (Err(StoreError::Gone), Ok(())),
+        Ok(Ok(value)) => (Ok(value), Ok(())),
+        Ok(Err(error)) => {
+            let damage = match is_damage(&error) {
+                true => Err(Damaged(rusqlite::Error::InvalidQuery).with(&error)),
+                false => Ok(()),
+            };
+            (Err(error.into()), damage)
+        }
+    }
+}
+
+impl Damaged {
+    /// rusqlite's errors cannot be cloned: the code is what matters.
+    fn with(self, error: &rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::SqliteFailure(code, text) => {
+                Self(rusqlite::Error::SqliteFailure(*code, text.clone()))
+            }
+            _ => self,
+        }
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+fn open(
+    path: &Path,
+    migrations: &[&str],
+    note: &Mutex<Option<String>>,
+) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Io {
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    match migrate(path, migrations) {
+        Err(StoreError::Sqlite(error)) if is_damage(&error) => {
+            put_aside(path, &error, note);
+            migrate(path, migrations)
+        }
+        other => other,
+    }
+}
+
+fn migrate(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With WAL: whole after any crash; a power cut may cost the last calls.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = usize::try_from(found).unwrap_or(0);
+    if found > migrations.len() {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: migrations.len(),
+        });
+    }
+    let update = connection.transaction()?;
+    for migration in &migrations[found..] {
+        update.execute_batch(migration)?;
+    }
+    update.pragma_update(None, "user_version", migrations.len() as i64)?;
+    update.commit()?;
+    Ok(connection)
+}
+
+/// `index.db` → `index.db.damaged`, with its log; one of the same name from before is replaced.
+fn put_aside(path: &Path, error: &rusqlite::Error, note: &Mutex<Option<String>>) {
+    let with = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let to = with(".damaged");
+    let text = format!(
+        "{} was damaged ({error}) and is now {}",
+        path.display(),
+        to.display()
+    );
+    tracing::error!("{text}; a new one is made");
+    for (from, to) in [(path.to_owned(), to), (with("-wal"), with("-wal.damaged"))] {
+        if let Err(error) = std::fs::rename(&from, &to)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::error!("{}: {error}", from.display());
+        }
+    }
+    // Rebuilt by SQLite from the log: of no use without it.
+    let _ = std::fs::remove_file(with("-shm"));
+    if let Ok(mut note) = note.lock() {
+        *note = Some(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIGRATIONS: &[&str] = &[
+        "CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;",
+        "ALTER TABLE thing ADD COLUMN more TEXT;",
+    ];
+
+    fn count(store: &Store) -> Result<i64, StoreError> {
+        store.call_blocking(|db| db.query_row("SELECT count(*) FROM thing", [], |row| row.get(0)))
+    }
+
+    #[test]
+    fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/x.db");
+        let old = Store::open(&path, &MIGRATIONS[..1]).unwrap();
+        old.call_blocking(|db| db.execute("INSERT INTO thing(name) VALUES ('a')", []))
+            .unwrap();
+        drop(old);
+        let new = Store::open(&path, MIGRATIONS).unwrap();
+        let more: Option<String> = new
+            .call_blocking(|db| db.query_row("SELECT more FROM thing", [], |row| row.get(0)))
+            .unwrap();
+        assert_eq!((more, count(&new).unwrap()), (None, 1));
+        assert_eq!(new.set_aside(), None);
+        drop(new);
+        let error = Store::open(&path, &MIGRATIONS[..1]).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Newer { found: 2, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_database_is_set_aside_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        std::fs::write(&path, [b'x'; 8192]).unwrap();
+        let store = Store::open(&path, MIGRATIONS).unwrap();
+        assert_eq!(count(&store).unwrap(), 0);
+        assert!(store.set_aside().unwrap().contains("x.db.damaged"));
+        assert_eq!(
+            std::fs::read(folder.path().join("x.db.damaged"))
+                .unwrap()
+                .len(),
+            8192
+        );
+    }
+
+    #[test]
+    fn a_call_that_panics_harms_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db"), MIGRATIONS).unwrap();
+        let gone = store.call_blocking::<(), _>(|_| panic!("on purpose"));
+        assert!(matches!(gone, Err(StoreError::Gone)));
+        assert_eq!(count(&store).unwrap(), 0);
+    }
+}
