@@ -11,7 +11,7 @@
 #![deny(unsafe_code)]
 
 #[path = "../density/floor.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "density uses the rest")]
 mod floor;
 
 use std::path::{Path, PathBuf};
