@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn fewer_places_take_none_away_and_no_place_is_none() {
         let mut encoders = Encoders::new(2);
-        [1, 2, 3].map(|camera| encoders.ask(camera));
+        (1..=3).for_each(|camera| encoders.ask(camera));
         assert_eq!((encoders.grant(), encoders.grant()), (Some(1), Some(2)));
         encoders.set_places(0);
         assert_eq!(encoders.places(), 1);
