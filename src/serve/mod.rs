@@ -18,6 +18,7 @@ mod hls;
 mod http;
 pub mod index;
 mod library;
+pub mod markers;
 mod problem;
 mod process;
 pub mod retention;
