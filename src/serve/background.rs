@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{App, markers};
 use super::api::recordings::disk_now;
 use super::retention::{Look, STUCK_PAUSE};
+use super::{App, markers};
 
 /// Starts all of it; it ends with the set.
 pub fn start(app: &Arc<App>) -> JoinSet<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use camring_ring::Client;
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::index::Index;
 use super::library::Library;
@@ -53,6 +53,8 @@ pub struct App {
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// Room for those who listen to events.
+    pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
     pub supervisor: Supervisor,
     /// The daemon's attach socket.
@@ -92,6 +94,7 @@ impl App {
             library,
             retention,
             snapper: Snapper::default(),
+            readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,

@@ -86,7 +86,10 @@ pub struct Markers {
 /// A marker to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct MarkerInput {
     /// To name it oneself: sent again with the same id and content, it is the one there is, so that a request
     /// whose answer was lost can be repeated.
@@ -102,7 +105,11 @@ pub struct MarkerInput {
     #[schema(value_type = Option<Moment>)]
     end: Option<Value>,
     /// What: up to 128 characters on one line.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$"
+    )]
     label: String,
     /// How sure.
     score: Option<f64>,
@@ -118,7 +125,10 @@ pub struct MarkerInput {
 /// Several markers to make: all of them, or none.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct MarkerBatch {
     /// Up to 1000.
     #[schema(min_items = 1, max_items = 1000)]
@@ -128,7 +138,6 @@ pub struct MarkerBatch {
 /// One marker, or several.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
 pub enum NewMarkers {
     /// One.
     One(MarkerInput),
@@ -139,7 +148,10 @@ pub enum NewMarkers {
 /// What is to change about a marker (RFC 7396): what is not named stays, what is null goes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes a body that is read by hand, to say what is wrong where")]
+#[expect(
+    dead_code,
+    reason = "describes a body that is read by hand, to say what is wrong where"
+)]
 pub struct MarkerPatch {
     /// The camera's stream that it was made from.
     #[schema(pattern = r"^[A-Za-z0-9_.-]{1,63}$")]
@@ -151,7 +163,12 @@ pub struct MarkerPatch {
     #[schema(value_type = Option<Moment>)]
     end: Option<Value>,
     /// What.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$", nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        nullable = false
+    )]
     label: Option<String>,
     /// How sure.
     score: Option<f64>,
@@ -237,11 +254,19 @@ async fn list(
     };
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(wrong("limit", format!("is {limit}: 1 to {MAX_LIMIT} is possible")));
+        return Err(wrong(
+            "limit",
+            format!("is {limit}: 1 to {MAX_LIMIT} is possible"),
+        ));
     }
     let read = |text: String| {
         let cursor = Cursor::read(&text);
-        cursor.ok_or_else(|| wrong("cursor", "is none: send `next` of the page before".to_owned()))
+        cursor.ok_or_else(|| {
+            wrong(
+                "cursor",
+                "is none: send `next` of the page before".to_owned(),
+            )
+        })
     };
     let filter = Filter {
         from_ns: moment("from", params.from.as_deref())?,
@@ -286,9 +311,9 @@ async fn create(
     drop(body);
     see(&app, &camera, &mut new).await?;
     let (of, now_ns) = (camera.clone(), crate::sys::clock::realtime_ns());
-    let stored = app.store.call(move |db| {
-        markers::insert(db, &of, &new, now_ns, &mut || make_id(now_ns))
-    });
+    let stored = app
+        .store
+        .call(move |db| markers::insert(db, &of, &new, now_ns, &mut || make_id(now_ns)));
     let conflict = |slug, title, detail| Problem::new(StatusCode::CONFLICT, slug, title, detail);
     let stored = match stored.await? {
         Stored::All(stored) => stored,
@@ -297,11 +322,15 @@ async fn create(
                 true => format!("#/markers/{at}/id"),
                 false => "#/id".to_owned(),
             };
-            let detail = format!("{pointer} is the id of another marker: PATCH that one, or choose another id");
+            let detail = format!(
+                "{pointer} is the id of another marker: PATCH that one, or choose another id"
+            );
             return Err(conflict("marker-exists", "Marker exists", detail));
         }
         Stored::Full(count) => {
-            let detail = format!("{camera} has {count} markers: delete some, or keep recordings for a shorter time");
+            let detail = format!(
+                "{camera} has {count} markers: delete some, or keep recordings for a shorter time"
+            );
             return Err(conflict("too-many-markers", "Too many markers", detail));
         }
     };
@@ -332,7 +361,6 @@ async fn create(
 /// What a request for markers is answered by: the marker, or all of the batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes an answer that is put together from stored markers")]
 pub enum CreatedMarkers {
     /// Of one.
     One(MarkerView),
@@ -357,7 +385,10 @@ async fn one(
     Names((camera, id)): Names<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let unknown = unknown(&camera, &id);
-    let found = app.store.call(move |db| markers::get(db, &camera, &id)).await?;
+    let found = app
+        .store
+        .call(move |db| markers::get(db, &camera, &id))
+        .await?;
     Ok(Json(found.ok_or(unknown)?.json()))
 }
 
@@ -386,7 +417,10 @@ async fn change(
         Some(Ok(changed)) => changed,
         Some(Err(detail)) => {
             let pointer = "#/end".to_owned();
-            return Err(Problem::invalid("Not a marker", vec![Fault { pointer, detail }]));
+            return Err(Problem::invalid(
+                "Not a marker",
+                vec![Fault { pointer, detail }],
+            ));
         }
     };
     if !marker.settled {
@@ -411,7 +445,10 @@ async fn remove(
 ) -> Result<StatusCode, Problem> {
     let unknown = unknown(&camera, &id);
     let (of, which) = (camera.clone(), id.clone());
-    let gone = app.store.call(move |db| markers::delete(db, &of, &which)).await?;
+    let gone = app
+        .store
+        .call(move |db| markers::delete(db, &of, &which))
+        .await?;
     let change = gone.ok_or(unknown)?;
     markers::tell_deleted(&app, change, &camera, &id);
     Ok(StatusCode::NO_CONTENT)
@@ -433,7 +470,9 @@ async fn see(app: &App, camera: &str, new: &mut [markers::NewMarker]) -> Result<
     streams.sort();
     streams.dedup();
     for stream in streams {
-        let of: Vec<usize> = (0..new.len()).filter(|at| new[*at].stream == stream).collect();
+        let of: Vec<usize> = (0..new.len())
+            .filter(|at| new[*at].stream == stream)
+            .collect();
         let moments: Vec<i64> = of.iter().map(|at| new[*at].start_ns).collect();
         // Without the index they wait.
         let seen = markers::look(app, camera, stream.as_deref(), &moments).await;

@@ -16,7 +16,9 @@ mod table;
 
 use serde_json::{Value, json};
 
-pub use read::{LONGEST_LABEL, MAX_BATCH, MAX_DATA, MAX_LENGTH, NewMarker, Patch, batch, one, patch};
+pub use read::{
+    LONGEST_LABEL, MAX_BATCH, MAX_DATA, MAX_LENGTH, NewMarker, Patch, batch, one, patch,
+};
 pub use snap::{Seen, Snapper, look, run as run_snapper};
 pub use table::{Cursor, Filter, Stored, between, change_numbers, changes, delete, delete_range};
 pub use table::{cameras, expire, get, insert, list, patch as store_patch, settle, unsettled};
@@ -80,7 +82,10 @@ impl Marker {
         add("score", self.score.map(Value::from));
         add("box", self.region.map(|region| region.to_vec().into()));
         add("data", self.data.clone());
-        add("frame_time", self.frame.map(|(ns, _)| time::rfc3339(ns).into()));
+        add(
+            "frame_time",
+            self.frame.map(|(ns, _)| time::rfc3339(ns).into()),
+        );
         add("pts", self.frame.map(|(_, pts)| pts.into()));
         shown
     }
@@ -88,7 +93,8 @@ impl Marker {
 
 /// Tells the live feed of a change. `what`: `created`, `updated`.
 pub fn tell(app: &App, what: &str, change: i64, marker: &Marker) {
-    let data = json!({ "what": what, "camera": marker.camera, "id": marker.id, "marker": marker.json() });
+    let data =
+        json!({ "what": what, "camera": marker.camera, "id": marker.id, "marker": marker.json() });
     app.tell("marker", Some(change), data);
 }
 

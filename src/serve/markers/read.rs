@@ -108,7 +108,10 @@ pub fn batch(body: &Value) -> Result<(Vec<NewMarker>, bool), Problem> {
         faults.add("#/markers".into(), "is no list");
     }
     if list.len() > MAX_BATCH {
-        let detail = format!("has {} markers: {MAX_BATCH} is the most at a time", list.len());
+        let detail = format!(
+            "has {} markers: {MAX_BATCH} is the most at a time",
+            list.len()
+        );
         faults.add("#/markers".into(), detail);
         return faults.result((Vec::new(), true));
     }
@@ -203,7 +206,10 @@ pub fn patch(body: &Value) -> Result<Patch, Problem> {
             "score" => check(optional(value, score).map(|score| patch.score = Some(score))),
             "box" => check(optional(value, region).map(|region| patch.region = Some(region))),
             "data" => check(optional(value, data).map(|data| patch.data = Some(data))),
-            "id" => faults.add(pointer(key), "cannot be changed: delete the marker, and make another"),
+            "id" => faults.add(
+                pointer(key),
+                "cannot be changed: delete the marker, and make another",
+            ),
             _ => faults.add(pointer(key), format!("is not known: {KNOWN}")),
         }
     }
@@ -281,7 +287,9 @@ fn region(value: &Value) -> Result<[f64; 4], String> {
     }
     match region[0] + region[2] <= 1.0 + SLACK && region[1] + region[3] <= 1.0 + SLACK {
         true => Ok(region),
-        false => Err("reaches out of the picture: x + width and y + height are at most 1".to_owned()),
+        false => {
+            Err("reaches out of the picture: x + width and y + height are at most 1".to_owned())
+        }
     }
 }
 

@@ -82,9 +82,11 @@ fn marker(row: &Row<'_>) -> rusqlite::Result<(i64, Marker)> {
 }
 
 fn find(db: &Connection, camera: &str, id: &str) -> rusqlite::Result<Option<(i64, Marker)>> {
-    db.prepare_cached(&format!("SELECT {COLUMNS} FROM marker WHERE camera = ? AND id = ?"))?
-        .query_row([camera, id], marker)
-        .optional()
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM marker WHERE camera = ? AND id = ?"
+    ))?
+    .query_row([camera, id], marker)
+    .optional()
 }
 
 /// A change for the live feed; its number.
@@ -165,7 +167,9 @@ fn same(there: &Marker, new: &NewMarker) -> bool {
 }
 
 fn write(db: &Connection, marker: &Marker) -> rusqlite::Result<()> {
-    let region = marker.region.map(|region| Value::from(region.to_vec()).to_string());
+    let region = marker
+        .region
+        .map(|region| Value::from(region.to_vec()).to_string());
     let data = marker.data.as_ref().map(Value::to_string);
     db.prepare_cached(
         "INSERT INTO marker (camera, id, stream, start_ns, end_ns, label, score, region, data, frame_ns, pts,
@@ -202,7 +206,10 @@ pub fn get(db: &mut Connection, camera: &str, id: &str) -> rusqlite::Result<Opti
 }
 
 /// Some, in order of their starts, and where the rest begins.
-pub fn list(db: &mut Connection, filter: &Filter) -> rusqlite::Result<(Vec<Marker>, Option<Cursor>)> {
+pub fn list(
+    db: &mut Connection,
+    filter: &Filter,
+) -> rusqlite::Result<(Vec<Marker>, Option<Cursor>)> {
     let mut sql = format!("SELECT {COLUMNS} FROM marker WHERE camera = ?1");
     let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.camera.clone())];
     if let Some(from) = filter.from_ns {
@@ -235,14 +242,19 @@ pub fn list(db: &mut Connection, filter: &Filter) -> rusqlite::Result<(Vec<Marke
         sql += &format!(" AND (start_ns, number) {than} (?{}, ?{last})", last - 1);
     }
     values.push(Box::new(filter.limit as i64 + 1));
-    sql += &format!(" ORDER BY start_ns {order}, number {order} LIMIT ?{}", values.len());
+    sql += &format!(
+        " ORDER BY start_ns {order}, number {order} LIMIT ?{}",
+        values.len()
+    );
     let mut query = db.prepare_cached(&sql)?;
     let values = values.iter().map(|value| &**value as &dyn ToSql);
     let found = query.query_map(rusqlite::params_from_iter(values), marker)?;
     let mut found: Vec<(i64, Marker)> = found.collect::<Result<_, _>>()?;
     let more = found.len() > filter.limit;
     found.truncate(filter.limit);
-    let next = (found.last()).filter(|_| more).map(|(number, marker)| Cursor(marker.start_ns, *number));
+    let next = (found.last())
+        .filter(|_| more)
+        .map(|(number, marker)| Cursor(marker.start_ns, *number));
     Ok((found.into_iter().map(|(_, marker)| marker).collect(), next))
 }
 
@@ -277,7 +289,10 @@ pub fn patch(
         return Ok(None);
     };
     let moved = patch.start_ns.is_some_and(|start| start != marker.start_ns)
-        || patch.stream.as_ref().is_some_and(|stream| *stream != marker.stream);
+        || patch
+            .stream
+            .as_ref()
+            .is_some_and(|stream| *stream != marker.stream);
     if moved {
         (marker.frame, marker.settled) = (None, false);
     }
@@ -307,7 +322,10 @@ pub fn patch(
 /// Deletes one; the number of the change, if it was there.
 pub fn delete(db: &mut Connection, camera: &str, id: &str) -> rusqlite::Result<Option<i64>> {
     let db = db.transaction()?;
-    let gone = db.execute("DELETE FROM marker WHERE camera = ? AND id = ?", [camera, id])?;
+    let gone = db.execute(
+        "DELETE FROM marker WHERE camera = ? AND id = ?",
+        [camera, id],
+    )?;
     if gone == 0 {
         return Ok(None);
     }
@@ -350,7 +368,9 @@ pub fn unsettled(db: &mut Connection, limit: usize) -> rusqlite::Result<Vec<Mark
 
 /// The oldest and the newest change that is kept.
 pub fn change_numbers(db: &mut Connection) -> rusqlite::Result<(Option<i64>, i64)> {
-    let oldest = db.query_row("SELECT min(number) FROM marker_change", [], |row| row.get(0))?;
+    let oldest = db.query_row("SELECT min(number) FROM marker_change", [], |row| {
+        row.get(0)
+    })?;
     let newest: Option<i64> = db
         .query_row(
             "SELECT seq FROM sqlite_sequence WHERE name = 'marker_change'",

@@ -190,9 +190,7 @@ impl Keeper {
         let mut work = lock(&self.work);
         work.inventory.refresh()?;
         let mut gone = RangeDeleted::default();
-        let result = work.delete_range(
-            camera, from_ms, to_ms, reach_out, protected, &mut gone,
-        );
+        let result = work.delete_range(camera, from_ms, to_ms, reach_out, protected, &mut gone);
         let usage = work.inventory.refresh().ok();
         drop(work);
         let mut state = lock(&self.state);

@@ -2,7 +2,9 @@ use std::fs;
 use std::time::SystemTime;
 
 use super::*;
-use crate::recording::{Chunk, ChunkFlags, Header, InitId, Lock, MinuteFile, write_init};
+use crate::recording::{
+    Chunk, ChunkFlags, FileName, Header, InitId, Lock, MinuteFile, Rendition, write_init,
+};
 
 const MINUTE: i64 = 60_000;
 /// The middle of an hour.
