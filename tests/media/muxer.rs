@@ -164,10 +164,7 @@ fn what_cannot_be_muxed_is_an_error() {
     let mut muxer = FragmentMuxer::open(&[spec(&clip)]).expect("a muxer");
     let unit = &clip.units[0];
     assert!(muxer.write(1, unit, time(0)).is_err(), "no such track");
-    assert!(
-        muxer.write(0, &[], time(0)).is_err(),
-        "no bytes"
-    );
+    assert!(muxer.write(0, &[], time(0)).is_err(), "no bytes");
     muxer.write(0, unit, time(0)).expect("a sample");
     assert!(
         muxer.write(0, unit, time(0)).is_err(),
