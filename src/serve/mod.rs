@@ -13,6 +13,7 @@ pub mod api;
 mod assets;
 mod background;
 mod dash;
+mod deliver;
 mod guard;
 mod hls;
 mod http;
@@ -27,6 +28,7 @@ mod site;
 mod state;
 mod store;
 pub mod time;
+mod tracks;
 
 use std::io;
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ use super::library::Library;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
+use super::tracks::Known;
 use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::{FileName, Rendition, Tree};
@@ -42,6 +43,8 @@ pub struct App {
     pub site: watch::Sender<Arc<SiteView>>,
     /// What is recorded.
     pub index: Index,
+    /// What init segments say.
+    pub tracks: Arc<Known>,
     /// What people have said about recordings.
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
@@ -92,6 +95,7 @@ impl App {
             events: broadcast::Sender::new(EVENTS),
             settings,
             index,
+            tracks: Arc::default(),
             store,
             supervisor,
             attach,
