@@ -19,6 +19,7 @@ mod hls;
 mod http;
 pub mod index;
 mod library;
+pub mod markers;
 mod problem;
 mod process;
 pub mod retention;
