@@ -1,13 +1,11 @@
 //! `camring serve`: the server in the foreground, from the configuration.
 #![deny(unsafe_code)]
 
-use std::net::SocketAddr;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{Global, ServeArgs};
-use crate::config;
+use crate::config::{self, Http};
 use crate::serve::{Server, Settings, SiteView, Supervisor};
 
 /// Serves until SIGTERM or SIGINT.

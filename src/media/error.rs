@@ -48,6 +48,9 @@ pub enum MediaError {
     /// A picture could not be encoded.
     #[error("cannot encode the picture: {0}")]
     EncodeVideo(AvError),
+    /// A fragment of an MP4 file could not be made.
+    #[error("cannot put the access units into MP4: {0}")]
+    Mux(AvError),
     /// Samples could not be converted.
     #[error("cannot convert {from} to {to}")]
     Convert { from: String, to: &'static str },

@@ -10,6 +10,7 @@
 //! - [`VideoEncoder`] makes H.264 of pictures, which it reads where they lie ([`Canvas`]).
 //! - [`Mp4Reader`] and [`Mp4Writer`] take samples out of recordings and put them into files.
 //! - [`Demuxer`] is libavformat's RTSP client, for `reader::ffmpeg_source`.
+//! - [`FragmentMuxer`] makes fragmented MP4 of access units, in memory.
 //!
 //! Promises: no input makes anything here panic, write outside the memory it was given, or allocate
 //! without bound. A picture that [`Picture::in_place`] hands out is not drawn into again.
@@ -32,10 +33,10 @@ pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
     Canvas, CanvasScaler, Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer,
-    ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, Interrupt, Mp4Reader,
-    Mp4Sample, Mp4Track, Mp4Writer, Notes, OutSample, Picture, PictureSlots, PublishError,
-    Published, Rate, RingSlots, Skip, SlotBuffer, Step, Track, TrackDescription, TrackKind,
-    TrackSource, VideoEncoder, warm_up,
+    ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, FragmentMuxer, Interrupt,
+    Mp4Reader, Mp4Sample, Mp4Track, Mp4Writer, Notes, OutSample, Picture, PictureSlots,
+    PublishError, Published, Rate, RingSlots, SampleTime, Skip, SlotBuffer, Step, Track,
+    TrackDescription, TrackKind, TrackSource, TrackSpec, VIDEO_TIMESCALE, VideoEncoder, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};

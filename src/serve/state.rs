@@ -185,7 +185,7 @@ impl Attach {
     pub async fn status(&self) -> Result<Value, Problem> {
         let socket = Arc::clone(&self.socket);
         let asked = tokio::task::spawn_blocking(move || {
-            let client = Client::connect(&*socket).map_err(|error| error.to_string())?;
+            let client = Client::connect(&socket).map_err(|error| error.to_string())?;
             client.status_json().map_err(|error| error.to_string())
         });
         let text = asked.await.map_err(|_| Problem::no_daemon())?;

@@ -22,6 +22,7 @@ pub(super) mod jpeg;
 mod log;
 mod mp4_reader;
 mod mp4_writer;
+mod muxer;
 mod picture;
 mod pixel;
 pub(super) mod rgb;
@@ -42,6 +43,7 @@ pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrup
 pub use encoder::{ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Rate, VideoEncoder};
 pub use mp4_reader::{Mp4Reader, Mp4Sample, Mp4Track, TrackDescription, TrackKind};
 pub use mp4_writer::{Mp4Writer, OutSample, TrackSource};
+pub use muxer::{FragmentMuxer, SampleTime, TrackSpec, VIDEO_TIMESCALE};
 pub use picture::Picture;
 pub use ring::{PublishError, Published, RingSlots};
 pub use tap::{Notes, Step};
