@@ -30,6 +30,7 @@ mod state;
 mod store;
 pub mod time;
 mod tracks;
+pub mod workers;
 
 use std::io;
 use std::net::SocketAddr;

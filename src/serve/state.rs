@@ -16,6 +16,7 @@ use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
 use super::tracks::Known;
+use super::workers::Workers;
 use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::Tree;
@@ -52,6 +53,8 @@ pub struct App {
     pub retention: Keeper,
     /// Finds the pictures of markers.
     pub snapper: Snapper,
+    /// The processes that decode recordings.
+    pub workers: Workers,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -98,6 +101,7 @@ impl App {
             retention,
             snapper: Snapper::default(),
             readers: super::api::events::room(),
+            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
@@ -119,6 +123,11 @@ impl App {
         let data = Arc::new(data);
         let _ = self.events.send(Event { name, id, data });
     }
+}
+
+/// How many there are for this process.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A question to the supervisor and where its answer goes.
