@@ -6,7 +6,7 @@ import { api, messageOf, url } from "../lib/api";
 import { bytes, count } from "../lib/format";
 import { type Protection, type RecordingRow, type Timeline, toProtections, toRecordings, toTimeline } from "../lib/model";
 import { saidRemoved } from "../dialogs/range";
-import { cameraPath } from "../lib/router";
+import { cameraPath } from "../lib/route";
 import { cameras, disk } from "../lib/state";
 import { clock, day, dayInWords, duration, SECOND } from "../lib/time";
 import { Icon } from "../ui/icons";
