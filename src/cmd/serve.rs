@@ -1,13 +1,11 @@
 //! `camring serve`: the server in the foreground, from the configuration.
 #![deny(unsafe_code)]
 
-use std::net::SocketAddr;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{Global, ServeArgs};
-use crate::config;
+use crate::config::{self, Http};
 use crate::serve::{Server, Settings, SiteView, Supervisor};
 
 /// Serves until SIGTERM or SIGINT.
@@ -24,6 +22,7 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         cors_origins: Vec::new(),
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
+        retention: site.retention,
     };
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -140,7 +140,13 @@ fn end_of(last: &Chunk) -> Chunk {
 pub fn write_init(rendition: &Rendition, init: &[u8]) -> io::Result<InitId> {
     let id = InitId::of(init);
     let path = rendition.init(id);
-    if fs::metadata(&path).is_ok_and(|there| there.len() == init.len() as u64) {
+    // Touched: one that is about to be needed must not look forgotten to who deletes those.
+    let touch = |path: &Path| -> io::Result<bool> {
+        let there = OpenOptions::new().write(true).open(path)?;
+        there.set_modified(std::time::SystemTime::now())?;
+        Ok(there.metadata()?.len() == init.len() as u64)
+    };
+    if touch(&path).is_ok_and(|whole| whole) {
         return Ok(id);
     }
     // Whole or not at all, also for who reads it at this moment.

@@ -28,6 +28,7 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::cameras::routes())
         .merge(api::markers::routes())
         .merge(api::recordings::routes())
+        .merge(api::protections::routes())
         .merge(api::events::routes())
         .merge(api::media::routes())
         .merge(assets::routes())

@@ -10,9 +10,13 @@ use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::index::Index;
+use super::library::Library;
+use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
 use super::{Problem, schema};
+use crate::config::Retention;
+use crate::recording::{FileName, Rendition, Tree};
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The daemon's attach socket.
     pub socket: PathBuf,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// What all handlers share.
@@ -36,7 +42,11 @@ pub struct App {
     pub site: watch::Sender<Arc<SiteView>>,
     /// What is recorded.
     pub index: Index,
-    /// Markers, protections, samples: what the recording does not say. Migrations: `schema.rs`.
+    /// What people have said about recordings.
+    pub library: Arc<Library>,
+    /// What keeps the recordings within their limits.
+    pub retention: Keeper,
+    /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
@@ -73,7 +83,11 @@ impl App {
         let store = Store::open(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
         let index = Index::open(&settings.data_dir)?;
         let attach = Attach::new(&settings.socket);
+        let library = Arc::new(Library::open(&settings.data_dir));
+        let retention = Keeper::new(Tree::new(&settings.data_dir), settings.retention);
         Ok(Arc::new(Self {
+            library,
+            retention,
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
@@ -87,6 +101,11 @@ impl App {
     /// The configuration, now.
     pub fn site(&self) -> Arc<SiteView> {
         Arc::clone(&self.site.borrow())
+    }
+
+    /// A file is about to be deleted.
+    pub fn forget(&self, rendition: &Rendition, name: &FileName) {
+        tracing::trace!("forgetting {} {name}", rendition.stream);
     }
 
     /// Tells all who watch. Nobody watching is no error.
@@ -157,7 +176,7 @@ impl Attach {
     pub async fn status(&self) -> Result<Value, Problem> {
         let socket = Arc::clone(&self.socket);
         let asked = tokio::task::spawn_blocking(move || {
-            let client = Client::connect(&*socket).map_err(|error| error.to_string())?;
+            let client = Client::connect(&socket).map_err(|error| error.to_string())?;
             client.status_json().map_err(|error| error.to_string())
         });
         let text = asked.await.map_err(|_| Problem::no_daemon())?;
