@@ -14,12 +14,10 @@ use crate::serve::{Server, Settings, SiteView, Supervisor};
 /// The configuration is wrong, the address is taken, a database cannot be opened.
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
     let (_, site) = config::load(global.config.as_deref())?;
-    let listen = args
-        .listen
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let listen = args.listen.or(site.http.listen);
     let settings = Settings {
-        listen: Some(listen),
-        cors_origins: Vec::new(),
+        listen: Some(listen.unwrap_or(Http::DEFAULT_LISTEN)),
+        cors_origins: site.http.cors_origins.clone(),
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
         retention: site.retention,
