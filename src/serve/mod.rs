@@ -27,6 +27,7 @@ mod site;
 mod state;
 mod store;
 pub mod time;
+pub mod workers;
 
 use std::io;
 use std::net::SocketAddr;

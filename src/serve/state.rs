@@ -14,6 +14,7 @@ use super::library::Library;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
+use super::workers::Workers;
 use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::{FileName, Rendition, Tree};
@@ -46,6 +47,8 @@ pub struct App {
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
+    /// The processes that decode recordings.
+    pub workers: Workers,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -88,6 +91,7 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
+            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
@@ -113,6 +117,11 @@ impl App {
         let data = Arc::new(data);
         let _ = self.events.send(Event { name, id, data });
     }
+}
+
+/// How many there are for this process.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A question to the supervisor and where its answer goes.
