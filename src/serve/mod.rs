@@ -13,6 +13,7 @@ pub mod api;
 mod assets;
 mod background;
 mod dash;
+mod deliver;
 mod guard;
 mod hls;
 mod http;
@@ -28,6 +29,8 @@ mod site;
 mod state;
 mod store;
 pub mod time;
+mod tracks;
+pub mod workers;
 
 use std::io;
 use std::net::SocketAddr;

@@ -15,6 +15,8 @@ use super::markers::Snapper;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
+use super::tracks::Known;
+use super::workers::Workers;
 use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::Tree;
@@ -43,12 +45,16 @@ pub struct App {
     pub site: watch::Sender<Arc<SiteView>>,
     /// What is recorded.
     pub index: Index,
+    /// What init segments say.
+    pub tracks: Arc<Known>,
     /// What people have said about recordings.
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
     /// Finds the pictures of markers.
     pub snapper: Snapper,
+    /// The processes that decode recordings.
+    pub workers: Workers,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -95,10 +101,12 @@ impl App {
             retention,
             snapper: Snapper::default(),
             readers: super::api::events::room(),
+            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
             index,
+            tracks: Arc::default(),
             store,
             supervisor,
             attach,
@@ -115,6 +123,11 @@ impl App {
         let data = Arc::new(data);
         let _ = self.events.send(Event { name, id, data });
     }
+}
+
+/// How many there are for this process.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A question to the supervisor and where its answer goes.
