@@ -14,9 +14,12 @@ use crate::serve::{Server, Settings, SiteView, Supervisor};
 /// The configuration is wrong, the address is taken, a database cannot be opened.
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
     let (_, site) = config::load(global.config.as_deref())?;
-    let listen = args.listen.or(site.http.listen);
+    // Asked for by hand, it listens also where the daemon's own server does not.
+    let listen = (args.listen)
+        .or(site.http.listen)
+        .unwrap_or(Http::DEFAULT_LISTEN);
     let settings = Settings {
-        listen: Some(listen.unwrap_or(Http::DEFAULT_LISTEN)),
+        listen: Some(listen),
         cors_origins: site.http.cors_origins.clone(),
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
