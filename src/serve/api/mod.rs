@@ -7,5 +7,6 @@ pub mod markers;
 pub mod media;
 pub mod openapi;
 pub mod params;
+mod probe;
 pub mod protections;
 pub mod recordings;
