@@ -56,7 +56,13 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 /// Which rendition.
 type OfRendition = Path<(String, String, String)>;
 
-fn place(app: &App, camera: &str, stream: &str, rendition: &str) -> Result<Arc<Place>, Problem> {
+async fn place(
+    app: &App,
+    camera: &str,
+    stream: &str,
+    rendition: &str,
+) -> Result<Arc<Place>, Problem> {
+    app.index.listed().await?;
     let named = format!("{camera}/{stream}");
     let found = app.index.place(&named, rendition).or_else(|| {
         let unnamed = stream == super::index::UNNAMED;
@@ -168,13 +174,9 @@ async fn index(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let places = app.index.of_camera(&camera);
-    if places.is_empty() {
-        // It may be on the disk, and not be listed yet.
-        app.index.settled().await?;
-        if app.index.of_camera(&camera).is_empty() {
-            return Err(nothing(&app, &camera));
-        }
+    app.index.listed().await?;
+    if app.index.of_camera(&camera).is_empty() {
+        return Err(nothing(&app, &camera));
     }
     let range = query.range()?;
     let end = match (range, query.playlist.as_deref()) {
@@ -293,7 +295,7 @@ async fn live(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     media::growing(&app, &place, &query, &headers, media::Window::Newest).await
 }
 
@@ -303,7 +305,7 @@ async fn dvr(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     app.index.settled().await?;
     media::growing(&app, &place, &query, &headers, media::Window::All).await
 }
@@ -319,7 +321,7 @@ async fn range(
             "say from when, and until when: ?from=2026-11-21T08:00:00Z&to=2026-11-21T08:10:00Z";
         return Err(Problem::bad_request("no-range", "No range", detail));
     };
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     app.index.settled().await?;
     media::fixed(&app, &place, range, &headers).await
 }
@@ -329,7 +331,7 @@ async fn init(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let id = name
         .strip_prefix("init-")
         .and_then(|name| name.strip_suffix(".mp4")?.parse::<InitId>().ok());
@@ -376,7 +378,7 @@ async fn segment(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let sequence = name.strip_suffix(".m4s").and_then(number);
     let sequence = sequence.ok_or_else(|| unknown_file(&name))?;
     let found = app.index.segment(&place, sequence).await?;
@@ -400,7 +402,7 @@ async fn part(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let numbers = name
         .strip_suffix(".m4s")
         .and_then(|name| name.split_once('.'));
