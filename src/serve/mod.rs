@@ -19,6 +19,7 @@ mod hls;
 mod http;
 pub mod index;
 mod library;
+pub mod markers;
 mod problem;
 mod process;
 pub mod retention;
@@ -29,6 +30,7 @@ mod state;
 mod store;
 pub mod time;
 mod tracks;
+pub mod workers;
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use camring_ring::Client;
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::index::Index;
 use super::library::Library;
+use super::markers::Snapper;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
 use super::tracks::Known;
+use super::workers::Workers;
 use super::{Problem, schema};
 use crate::config::Retention;
-use crate::recording::{FileName, Rendition, Tree};
+use crate::recording::Tree;
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -49,10 +51,16 @@ pub struct App {
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
+    /// The processes that decode recordings.
+    pub workers: Workers,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// Room for those who listen to events.
+    pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
     pub supervisor: Supervisor,
     /// The daemon's attach socket.
@@ -91,6 +99,9 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
+            snapper: Snapper::default(),
+            readers: super::api::events::room(),
+            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
@@ -107,16 +118,16 @@ impl App {
         Arc::clone(&self.site.borrow())
     }
 
-    /// A file is about to be deleted.
-    pub fn forget(&self, rendition: &Rendition, name: &FileName) {
-        tracing::trace!("forgetting {} {name}", rendition.stream);
-    }
-
     /// Tells all who watch. Nobody watching is no error.
     pub fn tell(&self, name: &'static str, id: Option<i64>, data: Value) {
         let data = Arc::new(data);
         let _ = self.events.send(Event { name, id, data });
     }
+}
+
+/// How many there are for this process.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A question to the supervisor and where its answer goes.
