@@ -15,6 +15,7 @@ mod background;
 mod dash;
 mod deliver;
 mod guard;
+pub mod health;
 mod hls;
 mod http;
 pub mod index;

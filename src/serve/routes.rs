@@ -30,6 +30,7 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::markers::routes())
         .merge(api::recordings::routes())
         .merge(api::protections::routes())
+        .merge(api::health::routes())
         .merge(api::events::routes())
         .merge(api::media::routes())
         .merge(assets::routes())

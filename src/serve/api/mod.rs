@@ -3,6 +3,7 @@
 
 pub mod cameras;
 pub mod events;
+pub mod health;
 pub mod markers;
 pub mod media;
 pub mod openapi;
