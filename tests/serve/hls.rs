@@ -210,7 +210,12 @@ fn a_low_latency_player_gets_each_part_as_it_comes() {
     }
     // The same as read as a whole.
     let whole = Playlist::read(&server.get(&format!("{SOURCE}/dvr.m3u8")).text());
-    assert!(whole.segments == dvr.segments, "{}\n{}", whole.text, dvr.text);
+    assert!(
+        whole.segments == dvr.segments,
+        "{}\n{}",
+        whole.text,
+        dvr.text
+    );
     assert_eq!(whole.next(), (52, 5));
     // What was there already is answered at once; a part behind the last is the first of the next.
     for query in [

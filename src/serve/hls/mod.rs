@@ -25,8 +25,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use media::target;
+pub use media::{nothing_then, target};
 use multivariant::Variant;
+pub use multivariant::folder;
 use playlist::Report;
 
 use super::api::params::{Params, moment};
@@ -89,7 +90,7 @@ async fn place(
 }
 
 /// Why a camera has nothing to play.
-fn nothing(app: &App, camera: &str) -> Problem {
+pub fn nothing(app: &App, camera: &str) -> Problem {
     match app.site().camera(camera) {
         None => Problem::unknown_camera(camera),
         Some(_) => Problem::not_found(
@@ -203,7 +204,7 @@ async fn index(
     }
     match variants.is_empty() {
         true => Err(media::nothing_then(&camera)),
-        false => Ok(text(multivariant::render(variants), &headers)),
+        false => Ok(text(multivariant::render(variants), &headers, MEDIA_TYPE)),
     }
 }
 
@@ -461,7 +462,7 @@ async fn wait(
 }
 
 /// A playlist that is asked for again and again.
-fn text(body: String, headers: &HeaderMap) -> Response {
+pub fn text(body: String, headers: &HeaderMap, media_type: &'static str) -> Response {
     let tag = format!(
         "W/\"{:08x}-{:x}\"",
         crc32fast::hash(body.as_bytes()),
@@ -475,7 +476,7 @@ fn text(body: String, headers: &HeaderMap) -> Response {
     if deliver::matches(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, answer).into_response();
     }
-    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     (StatusCode::OK, answer, body).into_response()
 }
 
