@@ -160,6 +160,13 @@ impl Index {
         self.reached(Phase::Settled).await
     }
 
+    /// Waits until the tree was read once, however long that takes.
+    pub async fn read_once(&self) {
+        let mut phase = self.shared().phase.subscribe();
+        // The follower ends only with the last handle.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Settled).await;
+    }
+
     async fn reached(&self, wanted: Phase) -> Result<(), Problem> {
         let mut phase = self.shared().phase.subscribe();
         let waited = tokio::time::timeout(SETTLE, phase.wait_for(|phase| *phase >= wanted)).await;
