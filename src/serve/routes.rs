@@ -29,6 +29,7 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::cameras::routes())
         .merge(api::markers::routes())
         .merge(api::recordings::routes())
+        .merge(api::timeline::routes())
         .merge(api::protections::routes())
         .merge(api::health::routes())
         .merge(api::events::routes())

@@ -10,3 +10,4 @@ pub mod openapi;
 pub mod params;
 pub mod protections;
 pub mod recordings;
+pub mod timeline;
