@@ -319,7 +319,7 @@ fn played_by_ffmpeg(bytes: &[u8]) -> Vec<(f64, u16)> {
     let path = folder.path().join("export.mp4");
     std::fs::write(&path, bytes).expect("written");
     let output = std::process::Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "info", "-i"])
+        .args(["-nostdin", "-v", "info", "-copyts", "-i"])
         .arg(&path)
         .args(["-vf", "format=gray,showinfo", "-fps_mode", "passthrough"])
         .args(["-f", "rawvideo", "-"])
