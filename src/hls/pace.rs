@@ -79,13 +79,22 @@ mod tests {
     use super::*;
 
     fn pictures(part: PartLength, interval: i64) -> i64 {
-        (1..).find(|n| part.is_full(n * interval, interval)).unwrap_or(0)
+        (1..)
+            .find(|n| part.is_full(n * interval, interval))
+            .unwrap_or(0)
     }
 
     #[test]
     fn parts_hold_whole_pictures() {
         // 200 ms at 25, 30, 29.97, 15, 6 and 1 pictures a second.
-        for (interval, wanted) in [(3600, 5), (3000, 6), (3003, 6), (6000, 3), (15_000, 1), (90_000, 1)] {
+        for (interval, wanted) in [
+            (3600, 5),
+            (3000, 6),
+            (3003, 6),
+            (6000, 3),
+            (15_000, 1),
+            (90_000, 1),
+        ] {
             let part = PartLength::new(18_000, interval);
             assert_eq!(pictures(part, interval), wanted, "{interval}");
             let (least, most) = (part.target() * 85 / 100, part.target());

@@ -14,9 +14,25 @@ use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
 use super::name::{FileName, InitId};
 use super::tree::Rendition;
 
-/// Held by the one process that writes a rendition; released when it ends, however it ends.
+/// Held by the one process that writes a rendition; released when it ends, however it ends. The file
+/// also keeps the rendition's numbers, for when every other file has been deleted.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "its life is the lock")] File);
+pub struct Lock(File);
+
+/// Numbers of a rendition that are free: none smaller may be used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// For the next segment.
+    pub media_sequence: u64,
+    /// For the next file.
+    pub discontinuity_sequence: u64,
+}
+
+impl Numbers {
+    /// More segments than any file has: a number kept while a file is open is so far ahead.
+    pub const MOST_IN_A_FILE: u64 = 1000;
+    const BYTES: usize = 20;
+}
 
 impl Lock {
     /// Makes the rendition's folder, where needed, and takes it.
@@ -29,10 +45,45 @@ impl Lock {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self(file))
+    }
+
+    /// What was kept last; zeros where nothing readable was.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn numbers(&self) -> io::Result<Numbers> {
+        let mut bytes = [0; Numbers::BYTES];
+        if super::index_file::read_at(&self.0, &mut bytes, 0)? < bytes.len() {
+            return Ok(Numbers::default());
+        }
+        let (numbers, crc) = bytes.split_at(16);
+        if crc != crc32fast::hash(numbers).to_le_bytes() {
+            return Ok(Numbers::default());
+        }
+        let (media, discontinuity) = numbers.split_at(8);
+        let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        Ok(Numbers {
+            media_sequence: number(media),
+            discontinuity_sequence: number(discontinuity),
+        })
+    }
+
+    /// Keeps numbers.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn keep_numbers(&self, numbers: Numbers) -> io::Result<()> {
+        let mut bytes = [0; Numbers::BYTES];
+        bytes[..8].copy_from_slice(&numbers.media_sequence.to_le_bytes());
+        bytes[8..16].copy_from_slice(&numbers.discontinuity_sequence.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..16]);
+        bytes[16..].copy_from_slice(&crc.to_le_bytes());
+        self.0.write_all_at(&bytes, 0)
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::App;
 use super::api::recordings::disk_now;
 use super::retention::{Look, STUCK_PAUSE};
+use super::{App, markers};
 
 /// Starts all of it; it ends with the set.
 pub fn start(app: &Arc<App>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(retention(Arc::clone(app)));
+    tasks.spawn(markers::run_snapper(Arc::clone(app)));
     tasks
 }
 
@@ -25,8 +26,7 @@ async fn retention(app: Arc<App>) {
         let passed = tokio::task::spawn_blocking(move || {
             let app = shared;
             let protected = app.library.protected();
-            let mut forget = |rendition: &_, name: &_| app.forget(rendition, name);
-            let (done, pause) = app.retention.pass(Look::now(), protected, &mut forget);
+            let (done, pause) = app.retention.pass(Look::now(), protected);
             for (minute, reason) in &done.deleted {
                 let (stream, name) = (&minute.rendition.stream, &minute.name);
                 tracing::debug!("deleted {stream} {name}: {reason:?}");

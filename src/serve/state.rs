@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use camring_ring::Client;
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::index::Index;
 use super::library::Library;
+use super::markers::Snapper;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
+use super::tracks::Known;
 use super::workers::Workers;
 use super::{Problem, schema};
 use crate::config::Retention;
-use crate::recording::{FileName, Rendition, Tree};
+use crate::recording::Tree;
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -43,16 +45,22 @@ pub struct App {
     pub site: watch::Sender<Arc<SiteView>>,
     /// What is recorded.
     pub index: Index,
+    /// What init segments say.
+    pub tracks: Arc<Known>,
     /// What people have said about recordings.
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
     /// The processes that decode recordings.
     pub workers: Workers,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// Room for those who listen to events.
+    pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
     pub supervisor: Supervisor,
     /// The daemon's attach socket.
@@ -92,10 +100,13 @@ impl App {
             library,
             retention,
             workers: Workers::new(cores()),
+            snapper: Snapper::default(),
+            readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
             index,
+            tracks: Arc::default(),
             store,
             supervisor,
             attach,
@@ -105,11 +116,6 @@ impl App {
     /// The configuration, now.
     pub fn site(&self) -> Arc<SiteView> {
         Arc::clone(&self.site.borrow())
-    }
-
-    /// A file is about to be deleted.
-    pub fn forget(&self, rendition: &Rendition, name: &FileName) {
-        tracing::trace!("forgetting {} {name}", rendition.stream);
     }
 
     /// Tells all who watch. Nobody watching is no error.

@@ -7,7 +7,8 @@
 //!
 //! What is asked of libavformat (doc/muxers.texi, "Fragmentation"): `empty_moov`, so that the init
 //! segment is there before the first sample; `frag_custom`, a fragment ends where it is flushed;
-//! `cmaf` and `default_base_moof`; `skip_trailer`, so that it keeps no list of fragments.
+//! `cmaf` and `default_base_moof`; `skip_trailer`, so that it keeps no list of fragments;
+//! `frag_discont`, since the first sample need not have time 0.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -214,7 +215,7 @@ impl FragmentMuxer {
         let mut options = Options(std::ptr::null_mut());
         options.set(
             c"movflags",
-            c"cmaf+frag_custom+empty_moov+default_base_moof+skip_trailer",
+            c"cmaf+frag_custom+frag_discont+empty_moov+default_base_moof+skip_trailer",
         );
         options.set(c"video_track_timescale", c"90000");
         // Times stay as they are given.

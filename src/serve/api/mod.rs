@@ -6,6 +6,6 @@ pub mod events;
 pub mod markers;
 pub mod media;
 pub mod openapi;
-mod params;
+pub mod params;
 pub mod protections;
 pub mod recordings;

@@ -98,10 +98,10 @@ pub struct NewProtection {
 )]
 pub struct ProtectionChange {
     /// Its beginning.
-    #[schema(value_type = Option<Moment>, nullable = false)]
+    #[schema(value_type = Option<Moment>)]
     from: Option<Value>,
     /// Its end, not included; after the beginning.
-    #[schema(value_type = Option<Moment>, nullable = false)]
+    #[schema(value_type = Option<Moment>)]
     to: Option<Value>,
     /// What it is called.
     #[schema(
@@ -275,6 +275,8 @@ impl Reading {
         });
         for (key, value) in object {
             match (key.as_str(), value) {
+                ("name", Value::Null) => {}
+                ("from" | "to", Value::Null) if !whole => {}
                 ("from" | "to", value) => match super::params::moment_of(value) {
                     Ok(ns) if key == "from" => read.from = Some(ns),
                     Ok(ns) => read.to = Some(ns),

@@ -284,10 +284,9 @@ async fn delete(
             to_ns.saturating_add(999_999).div_euclid(1_000_000),
         );
         let reach_out = params.edges == Edges::Delete;
-        let mut forget = |rendition: &_, name: &_| app.forget(rendition, name);
         let gone = app
             .retention
-            .delete_range(&camera, range, reach_out, &protected, &mut forget);
+            .delete_range(&camera, range, reach_out, &protected);
         gone.map_err(|error| {
             tracing::error!("deleting recordings of {camera}: {error}");
             Problem::unavailable(

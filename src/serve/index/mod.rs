@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking::RwLock;
 use tokio::sync::watch;
@@ -38,6 +38,8 @@ use crate::recording::Tree;
 
 /// How long a request waits for the first reading of the tree.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How often a client that asks for what is gone can have the tree looked at.
+const LOOKS: Duration = Duration::from_secs(5);
 
 /// A handle; clones share it. The last one ends the thread that follows the tree.
 #[derive(Clone, Debug)]
@@ -72,6 +74,7 @@ struct Shared {
     /// Look at everything again, and how often that was done.
     rescan: AtomicBool,
     scans: watch::Sender<u64>,
+    looked: RwLock<Option<Instant>>,
     stop: AtomicBool,
     bell: notify::Bell,
     frames: frames::Cache,
@@ -96,6 +99,7 @@ impl Index {
             settled: watch::Sender::new(false),
             rescan: AtomicBool::new(false),
             scans: watch::Sender::new(0),
+            looked: RwLock::default(),
             stop: AtomicBool::new(false),
             bell: notify::Bell::new().map_err(io)?,
             frames: frames::Cache::default(),
@@ -157,6 +161,17 @@ impl Index {
         shared.bell.ring();
         // The follower ends only with the last handle.
         let _ = scans.wait_for(|scans| *scans > before).await;
+    }
+
+    /// Has the whole tree looked at again, soon; not more often than every [`LOOKS`].
+    pub fn look(&self) {
+        let mut last = self.shared().looked.write();
+        if last.is_some_and(|last| last.elapsed() < LOOKS) {
+            return;
+        }
+        *last = Some(Instant::now());
+        self.shared().rescan.store(true, Ordering::Relaxed);
+        self.shared().bell.ring();
     }
 
     /// All renditions, in order of their streams.

@@ -33,7 +33,7 @@ pub use protected::{Protected, camera_of};
 pub use recorded::{Recorded, recorded};
 
 pub use crate::config::Retention as Limits;
-use crate::recording::{FileName, Rendition, Tree};
+use crate::recording::Tree;
 use clock::Clock;
 use inventory::{Inventory, hour_of, minutes};
 use pass::{Demand, hour_ms};
@@ -157,20 +157,15 @@ impl Keeper {
 
     /// Deletes what has to go, some of it at most; returns what went, and how long to wait for the next pass.
     /// `protected`: what stays, or why that is not known; then what was known last goes on to count, and if
-    /// nothing ever was, nothing is deleted. `forget` is told of each file before it goes.
-    pub fn pass(
-        &self,
-        look: Look,
-        protected: Result<Protected, String>,
-        forget: &mut dyn FnMut(&Rendition, &FileName),
-    ) -> (Done, Duration) {
+    /// nothing ever was, nothing is deleted.
+    pub fn pass(&self, look: Look, protected: Result<Protected, String>) -> (Done, Duration) {
         let limits = self.limits();
         let mut work = lock(&self.work);
         let mut state = self.state();
         state.passes += 1;
         let now_ms = look.wall_ns.div_euclid(1_000_000);
         state.last_pass_ms = Some(now_ms);
-        let done = work.pass(look, limits, protected, &mut state, forget);
+        let done = work.pass(look, limits, protected, &mut state);
         let pause = match () {
             () if done.more || (state.free < limits.min_free && done.short == 0) => SHORT_PAUSE,
             () if done.short > 0 => STUCK_PAUSE,
@@ -191,14 +186,11 @@ impl Keeper {
         (from_ms, to_ms): (i64, i64),
         reach_out: bool,
         protected: &Protected,
-        forget: &mut dyn FnMut(&Rendition, &FileName),
     ) -> io::Result<RangeDeleted> {
         let mut work = lock(&self.work);
         work.inventory.refresh()?;
         let mut gone = RangeDeleted::default();
-        let result = work.delete_range(
-            camera, from_ms, to_ms, reach_out, protected, forget, &mut gone,
-        );
+        let result = work.delete_range(camera, from_ms, to_ms, reach_out, protected, &mut gone);
         let usage = work.inventory.refresh().ok();
         drop(work);
         let mut state = lock(&self.state);
@@ -222,7 +214,6 @@ impl Work {
         limits: Limits,
         protected: Result<Protected, String>,
         state: &mut State,
-        forget: &mut dyn FnMut(&Rendition, &FileName),
     ) -> Done {
         let now_ms = look.wall_ns.div_euclid(1_000_000);
         let trust = self.clock.trust(look, limits.keep);
@@ -261,7 +252,7 @@ impl Work {
             state.free,
             limits.min_free,
         );
-        let done = pass::run(&self.inventory, protected, demand, now_ms, forget);
+        let done = pass::run(&self.inventory, protected, demand, now_ms);
         for (minute, reason) in &done.deleted {
             let deleted = state.deleted.entry(*reason).or_default();
             deleted.files += 1;
@@ -301,7 +292,6 @@ impl Work {
         Done::default()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a range, and how")]
     fn delete_range(
         &self,
         camera: &str,
@@ -309,7 +299,6 @@ impl Work {
         to_ms: i64,
         reach_out: bool,
         protected: &Protected,
-        forget: &mut dyn FnMut(&Rendition, &FileName),
         gone: &mut RangeDeleted,
     ) -> io::Result<()> {
         let now_ms = Look::now().wall_ns.div_euclid(1_000_000);
@@ -337,7 +326,7 @@ impl Work {
                         gone.reaching_out += 1;
                     } else if gone.files as usize == MAX_REQUEST {
                         gone.more = true;
-                    } else if pass::remove(&self.inventory, &minute, forget)? {
+                    } else if pass::remove(&self.inventory, &minute)? {
                         gone.files += 1;
                         gone.bytes += minute.bytes;
                         let (first, last) = gone.span_ms.unwrap_or((start, end));

@@ -129,14 +129,8 @@ impl Done {
     }
 }
 
-/// Deletes what has to go. `forget` is told of each file before it goes.
-pub fn run(
-    inventory: &Inventory,
-    protected: &Protected,
-    mut demand: Demand,
-    now_ms: i64,
-    forget: &mut dyn FnMut(&Rendition, &FileName),
-) -> Done {
+/// Deletes what has to go.
+pub fn run(inventory: &Inventory, protected: &Protected, mut demand: Demand, now_ms: i64) -> Done {
     let mut done = Done::default();
     'hours: for (name, renditions) in inventory.hours() {
         // A file of this hour may have begun at its very start.
@@ -182,7 +176,7 @@ pub fn run(
                 done.more = true;
                 break 'hours;
             }
-            match remove(inventory, &minute, forget) {
+            match remove(inventory, &minute) {
                 Ok(true) => {
                     demand.freed(minute.bytes);
                     touched.insert(minute.rendition.clone());
@@ -219,11 +213,7 @@ pub fn run(
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn remove(
-    inventory: &Inventory,
-    minute: &Minute,
-    forget: &mut dyn FnMut(&Rendition, &FileName),
-) -> io::Result<bool> {
+pub fn remove(inventory: &Inventory, minute: &Minute) -> io::Result<bool> {
     let Minute {
         rendition, name, ..
     } = minute;
@@ -236,7 +226,6 @@ pub fn remove(
             Err(error) => return Err(error),
         },
     };
-    forget(rendition, name);
     for path in [rendition.index(name), rendition.data(name)] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -2,7 +2,9 @@ use std::fs;
 use std::time::SystemTime;
 
 use super::*;
-use crate::recording::{Chunk, ChunkFlags, Header, InitId, Lock, MinuteFile, write_init};
+use crate::recording::{
+    Chunk, ChunkFlags, FileName, Header, InitId, Lock, MinuteFile, Rendition, write_init,
+};
 
 const MINUTE: i64 = 60_000;
 /// The middle of an hour.
@@ -94,7 +96,7 @@ fn left(rendition: &Rendition) -> Vec<u64> {
 }
 
 fn pass(retention: &Keeper, look: Look, protected: Protected) -> (Done, Duration) {
-    retention.pass(look, Ok(protected), &mut |_, _| {})
+    retention.pass(look, Ok(protected))
 }
 
 fn bytes_of(minutes: u64) -> u64 {
@@ -111,24 +113,14 @@ fn what_ended_before_the_limit_goes_by_age() {
         keep: Duration::from_secs(3600),
         ..NONE
     });
-    let mut forgotten = Vec::new();
-    let (done, pause) = retention.pass(
+    let (done, pause) = pass(
+        &retention,
         at(START + 3_600_000 + 5 * MINUTE),
-        Ok(Protected::default()),
-        &mut |rendition, name| {
-            // Before the file goes.
-            assert!(rendition.data(name).exists());
-            forgotten.push((rendition.stream.clone(), name.media_sequence));
-        },
+        Protected::default(),
     );
     // A chunk of a whole minute ends with it; the end is rounded up by a ms, so the fifth stays.
     assert_eq!(left(&door), [4, 5, 6, 7, 8, 9]);
     assert_eq!(left(&yard), [2, 3, 4, 5, 6, 7, 8, 9]);
-    let of = |stream: &str, numbers: std::ops::Range<u64>| {
-        numbers.map(|n| (stream.to_owned(), n)).collect::<Vec<_>>()
-    };
-    forgotten.sort();
-    assert_eq!(forgotten, [of("door", 0..4), of("yard/sub", 0..2)].concat());
     assert!(
         done.deleted
             .iter()
@@ -269,7 +261,7 @@ fn nothing_is_deleted_while_it_is_not_known_what_is_protected() {
     });
     let unreadable = || Err("the database is gone".to_owned());
     let look = at(START + 86_400_000);
-    retention.pass(look, unreadable(), &mut |_, _| {});
+    retention.pass(look, unreadable());
     assert_eq!(left(&door).len(), 3);
     let trouble = retention.state().trouble.unwrap();
     assert!(trouble.contains("the database is gone"), "{trouble}");
@@ -277,7 +269,7 @@ fn nothing_is_deleted_while_it_is_not_known_what_is_protected() {
     let protected = Protected::new([("door".to_owned(), START, START + 2 * MINUTE)]);
     pass(&retention, look, protected);
     assert_eq!(left(&door), [0, 1]);
-    retention.pass(look, unreadable(), &mut |_, _| {});
+    retention.pass(look, unreadable());
     assert_eq!(left(&door), [0, 1]);
 }
 
@@ -448,9 +440,8 @@ fn a_range_is_deleted_in_whole_files() {
         START + 5 * MINUTE + 2000,
     )]);
     let range = (START + 2 * MINUTE + 1000, START + 20 * MINUTE);
-    let mut forget = |_: &Rendition, _: &FileName| {};
     let gone = retention
-        .delete_range("door", range, false, &protected, &mut forget)
+        .delete_range("door", range, false, &protected)
         .unwrap();
     assert_eq!(left(&door), [0, 1, 2, 5, 9]);
     assert_eq!((gone.files, gone.bytes), (5, bytes_of(5)));
@@ -460,14 +451,14 @@ fn a_range_is_deleted_in_whole_files() {
     assert_eq!(left(&yard).len(), 10);
     assert_eq!(retention.state().deleted[&Reason::Request].files, 5);
     let gone = retention
-        .delete_range("door", range, true, &protected, &mut forget)
+        .delete_range("door", range, true, &protected)
         .unwrap();
     assert_eq!((gone.files, gone.reaching_out), (1, 0));
     assert_eq!(left(&door), [0, 1, 5, 9]);
     // Another camera's name leads nowhere.
     for camera in ["doo", "door/main", "", "../yard"] {
         let all = (i64::MIN, i64::MAX);
-        let gone = retention.delete_range(camera, all, true, &protected, &mut forget);
+        let gone = retention.delete_range(camera, all, true, &protected);
         assert_eq!(gone.unwrap(), RangeDeleted::default(), "{camera}");
     }
 }
