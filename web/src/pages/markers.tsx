@@ -16,7 +16,7 @@ const PAGE = 500;
 const MOST = 2000;
 
 /** A list after a change, newest first, each marker once. */
-export function applied(markers: Marker[], change: MarkerChange): Marker[] {
+export function applied(markers: Marker[], change: Exclude<MarkerChange, { kind: "reset" }>): Marker[] {
   const id = change.kind === "set" ? String(change.marker.id) : change.id;
   const rest = markers.filter((each) => String(each.id) !== id);
   if (change.kind === "removed") return rest;
@@ -77,6 +77,7 @@ export function useMarkers(camera: string, view: Signal<View>): Markers {
       soon = setTimeout(() => void load(at), loaded ? 250 : 0);
     });
     const unlisten = onMarker((change) => {
+      if (change.kind === "reset") return void load(view.peek());
       if (change.kind === "set" && change.marker.camera !== camera) return;
       all.value = applied(all.peek(), change);
     });
