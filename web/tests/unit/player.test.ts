@@ -52,7 +52,7 @@ describe("the player's clock", () => {
 
 describe("the pace", () => {
   const steady = (pace: Pace, from: number, seconds: number, ahead: (t: number) => number): (number | "jump")[] => {
-    const out = [];
+    const out: (number | "jump")[] = [];
     for (let t = 0; t < seconds * 1000; t += 100) out.push(pace.next(ahead(t), from + t));
     return out;
   };
