@@ -3,6 +3,7 @@
 
 pub mod cameras;
 pub mod events;
+pub mod health;
 pub mod markers;
 pub mod media;
 pub mod openapi;
@@ -10,3 +11,4 @@ pub mod params;
 mod probe;
 pub mod protections;
 pub mod recordings;
+pub mod timeline;
