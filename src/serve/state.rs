@@ -22,6 +22,7 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
+use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::Tree;
 
@@ -63,6 +64,10 @@ pub struct App {
     pub snapper: Snapper,
     /// The processes that decode recordings.
     pub workers: Workers,
+    /// The processes that decode recordings.
+    pub workers: Workers,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -111,6 +116,9 @@ impl App {
             snapper: Snapper::default(),
             readers: super::api::events::room(),
             workers: Workers::new(cores()),
+            workers: Workers::new(cores()),
+            snapper: Snapper::default(),
+            readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
