@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::state::Asked;
-use super::{App, Problem, Server, Settings, SiteView, Supervisor};
+use super::{App, Fault, Problem, Server, Settings, SiteView, Supervisor};
 use crate::control::serve::{
     self, Ask, AskError, AskErrorKind, Begun, FromServe, ServeReport, Sites, ToServe,
 };
@@ -182,13 +182,12 @@ fn problem(error: AskError) -> Problem {
         AskErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "Not possible now"),
         AskErrorKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "not-saved", "Not saved"),
     };
-    let mut detail = error.detail;
-    for fault in error.faults {
-        detail.push('\n');
-        if let Some(field) = &fault.field {
-            detail.push_str(&format!("{field}: "));
-        }
-        detail.push_str(&fault.detail);
+    let errors = error.faults.into_iter().map(|fault| Fault {
+        pointer: format!("#/{}", fault.field),
+        detail: fault.detail,
+    });
+    Problem {
+        errors: errors.collect(),
+        ..Problem::new(status, slug, title, error.detail)
     }
-    Problem::new(status, slug, title, detail)
 }
