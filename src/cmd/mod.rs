@@ -8,6 +8,7 @@ pub mod hls;
 pub mod pipe;
 pub mod probe;
 pub mod reindex;
+pub mod reload;
 pub mod run;
 pub mod serve;
 pub mod snapshot;

@@ -164,7 +164,7 @@ export const url = {
   storyboard: (name: string, from: number, to: number, columns: number, rows: number, width: number) =>
     camera(name, `/storyboard.jpg${query({ ...between(from, to), columns, rows, width })}`),
   preview: (name: string, from: number, to: number, kind: "mp4" | "gif") =>
-    camera(name, `/preview.${kind}${query(between(from, to))}`),
+    camera(name, `/preview.${kind}${query({ ...between(from, to), width: kind === "mp4" ? 640 : 320, seconds: 10 })}`),
   export: (name: string, from: number, to: number, cut: "gop" | "frame") =>
     camera(name, `/export.mp4${query({ ...between(from, to), cut })}`),
   hls: (name: string, from?: number, to?: number) =>
