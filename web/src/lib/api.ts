@@ -136,8 +136,7 @@ export const api = {
     request<unknown>("POST", "/api/v1/probe", settings, signal),
   health: (name: string, from: number, to: number, signal?: AbortSignal) =>
     request<unknown>("GET", camera(name, `/health${query(between(from, to))}`), undefined, signal),
-  timeline: (name: string, from: number, to: number, signal?: AbortSignal) =>
-    request<unknown>("GET", camera(name, `/timeline${query(between(from, to))}`), undefined, signal),
+  timeline: (name: string, signal?: AbortSignal) => request<unknown>("GET", camera(name, "/timeline"), undefined, signal),
   markers: (name: string, asked: Record<string, string | number | null>, signal?: AbortSignal) =>
     request<unknown>("GET", camera(name, `/markers${query(asked)}`), undefined, signal),
   addMarker: (name: string, marker: NewMarker) => request<Marker>("POST", camera(name, "/markers"), marker),

@@ -172,8 +172,8 @@ export function toTimeline(answer: unknown): Timeline {
   const recorded = joined(list<unknown>(raw, "spans").items.map(span).filter((each) => each !== null));
   return {
     recorded,
-    first: parseTime(text(raw.from)) ?? recorded[0]?.from ?? null,
-    last: parseTime(text(raw.to)) ?? recorded[recorded.length - 1]?.to ?? null,
+    first: recorded[0]?.from ?? null,
+    last: recorded[recorded.length - 1]?.to ?? null,
   };
 }
 
