@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use camring_ring::{Codec, UnitDescriptor, UnitFlags};
 
+use super::parameters::Sets;
 use super::rendition::{Cut, Follows, RenditionWriter, Sample};
 use super::source::{Source, Unit};
 use crate::control::hls::{HlsReport, HlsState};
@@ -30,6 +31,8 @@ pub struct Copy {
     /// What is added to the ring's times, so that none is negative.
     shift: i64,
     unplayable: Option<Codec>,
+    /// Whether the ring was asked for what a former process left off at.
+    asked: bool,
     before: Counted,
 }
 
@@ -52,6 +55,7 @@ impl Copy {
             unit: Vec::new(),
             shift: 0,
             unplayable: None,
+            asked: false,
             before: Counted::default(),
         }
     }
@@ -81,6 +85,10 @@ impl Copy {
             }
             self.before.errors += u64::from(error.kind() != io::ErrorKind::WouldBlock);
             self.closed = Some((error, Instant::now() + OPEN_PAUSE));
+        }
+        if !self.asked && self.writer.is_some() && self.source.ready() {
+            self.asked = true;
+            self.go_on();
         }
         while let Some(unit) = self.source.next(&mut self.unit) {
             self.take(&unit);
@@ -157,6 +165,35 @@ impl Copy {
             ),
             false => (HlsState::Waiting, self.source.trouble().to_owned()),
         }
+    }
+
+    /// Goes on where a killed process left off, if the ring still has what came next.
+    fn go_on(&mut self) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let Some(left_off) = writer.left_off() else {
+            return;
+        };
+        let found = self.source.go_on_after(|unit| {
+            // The index keeps µs.
+            let off = unit.capture_time_ns.abs_diff(left_off.capture_ns);
+            off <= 1_000 && sample(unit).pts <= left_off.time
+        });
+        let Some((last, key)) = found else {
+            return;
+        };
+        let mut last_sample = sample(&last);
+        self.shift = left_off.time - last_sample.pts;
+        last_sample.dts += self.shift;
+        last_sample.pts += self.shift;
+        let sets = Sets::of(last.codec, &key);
+        let resumed = sets.is_some_and(|sets| writer.go_on(&last_sample, sets));
+        tracing::debug!(
+            resumed,
+            unit = last.sequence,
+            "a former process's recording"
+        );
     }
 
     fn take(&mut self, unit: &Unit) {

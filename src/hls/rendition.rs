@@ -10,6 +10,9 @@
 //! Must never: wait for a disk to flush (a thread does that), or write what cannot be decoded.
 #![deny(unsafe_code)]
 
+mod disk;
+mod resume;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,8 +24,10 @@ use super::part::Part;
 pub use super::part::{Follows, Sample};
 use crate::media::{FragmentMuxer, VIDEO_TIMESCALE};
 use crate::recording::{
-    ChunkFlags, Header, InitId, Lock, MinuteFile, Numbers, Rendition, recover, write_init,
+    ChunkFlags, Header, InitId, Lock, MinuteFile, Numbers, Rendition, Tail, recover_open,
+    write_init,
 };
+pub use disk::DiskTrouble;
 
 /// A step between pictures that makes a break of the next key frame: nothing was sent meanwhile.
 const HOLE: i64 = 2 * VIDEO_TIMESCALE as i64;
@@ -30,8 +35,6 @@ const HOLE: i64 = 2 * VIDEO_TIMESCALE as i64;
 const QUIET: Duration = Duration::from_millis(700);
 /// … and for this long: the file is finished, and the next one begins after a break.
 const SILENCE: Duration = Duration::from_secs(10);
-/// After the disk refused something it is left alone for this long.
-const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// A file is not given up for another part target before it lasts this long, in ticks.
 const SHORTEST_FILE: i64 = 10 * VIDEO_TIMESCALE as i64;
 
@@ -89,16 +92,6 @@ struct Segment {
     anchor: Sample,
 }
 
-/// Why the disk took nothing.
-#[derive(Clone, Debug)]
-pub struct DiskTrouble {
-    /// The kernel's answer, and where.
-    pub text: String,
-    /// There is no room, rather than a fault.
-    pub full: bool,
-    retry_at: Instant,
-}
-
 /// Writes one rendition. One thread at a time.
 #[derive(Debug)]
 pub struct RenditionWriter {
@@ -110,6 +103,12 @@ pub struct RenditionWriter {
     /// Numbers that no file has used.
     media_sequence: u64,
     discontinuity_sequence: u64,
+    /// A file has that number already.
+    number_used: bool,
+    /// The first number of the newest file.
+    newest_file: u64,
+    /// What a former writer left open, until it is clear whether it can be gone on with.
+    tail: Option<Tail>,
     /// The next file begins after a break.
     broken: bool,
     track: Option<Track>,
@@ -118,6 +117,7 @@ pub struct RenditionWriter {
     part: Part,
     pace: Pace,
     newest: Option<(i64, Instant)>,
+    opened: Instant,
     awaits_key: bool,
     /// The next key frame begins a file.
     new_file: bool,
@@ -133,18 +133,19 @@ impl RenditionWriter {
     /// `WouldBlock`: another process records it. Otherwise the kernel's answer.
     pub fn open(rendition: Rendition, cut: Cut) -> io::Result<Self> {
         let lock = Lock::take(&rendition)?;
-        let resumed = recover(&rendition)?;
-        let numbers = lock.numbers()?;
+        let (resumed, tail) = recover_open(&rendition)?;
+        let resumed = resumed.or_later(lock.numbers()?);
         let phase = InitId::of(rendition.stream.as_bytes()).0 % 60_000;
         Ok(Self {
             phase_ms: i64::try_from(phase).unwrap_or(0),
-            media_sequence: resumed.media_sequence.max(numbers.media_sequence),
-            discontinuity_sequence: resumed
-                .discontinuity_sequence
-                .max(numbers.discontinuity_sequence),
+            media_sequence: resumed.media_sequence,
+            discontinuity_sequence: resumed.discontinuity_sequence,
+            number_used: false,
+            newest_file: 0,
             rendition,
             lock,
             cut,
+            tail,
             broken: false,
             track: None,
             file: None,
@@ -152,6 +153,7 @@ impl RenditionWriter {
             part: Part::default(),
             pace: Pace::default(),
             newest: None,
+            opened: Instant::now(),
             awaits_key: true,
             new_file: true,
             trouble: None,
@@ -205,6 +207,7 @@ impl RenditionWriter {
     /// [`RenditionWriter::trouble`].
     pub fn push(&mut self, sample: Sample, unit: &[u8]) {
         let now = Instant::now();
+        self.end_tail();
         self.follow(&sample);
         self.newest = Some((sample.dts, now));
         if sample.key {
@@ -225,6 +228,9 @@ impl RenditionWriter {
     /// To be called now and then, with or without units.
     pub fn tick(&mut self) {
         let Some((_, at)) = self.newest else {
+            if self.opened.elapsed() > SILENCE {
+                self.end_tail();
+            }
             return;
         };
         let quiet = at.elapsed();
@@ -250,6 +256,7 @@ impl RenditionWriter {
 
     /// Writes what is open and waits until it is on the disk.
     pub fn finish(&mut self) {
+        self.end_tail();
         self.end_part(None, true);
         if let Some(file) = self.file.take()
             && let Err(error) = file.minute.finish()
@@ -257,7 +264,7 @@ impl RenditionWriter {
             self.refused("finish a file", &error);
         }
         if self.counts.units > 0 {
-            self.keep_numbers(0);
+            self.keep_numbers(self.media_sequence);
         }
     }
 
@@ -490,7 +497,8 @@ impl RenditionWriter {
         let Some(track) = &self.track else {
             return Err(io::Error::other("a file without parameter sets"));
         };
-        let discontinuity_sequence = self.discontinuity_sequence + u64::from(self.broken);
+        let next_number = self.broken && self.number_used;
+        let discontinuity_sequence = self.discontinuity_sequence + u64::from(next_number);
         let (anchor, length) = (&segment.anchor, self.part_length());
         let micros = |ticks: i64| u32::try_from(ticks * 100 / 9).unwrap_or(u32::MAX);
         let header = Header {
@@ -506,85 +514,18 @@ impl RenditionWriter {
         };
         let start_ms = anchor.capture_ns.div_euclid(1_000_000);
         let minute = MinuteFile::create(&self.rendition, start_ms, header)?;
-        if self.broken {
-            self.broken = false;
-            self.discontinuity_sequence = discontinuity_sequence;
-            self.counts.gaps += 1;
-        }
-        self.keep_numbers(segment.media_sequence);
+        self.counts.gaps += u64::from(self.broken);
+        self.broken = false;
+        self.number_used = true;
+        self.discontinuity_sequence = discontinuity_sequence;
+        self.newest_file = segment.media_sequence;
+        self.keep_numbers(segment.media_sequence + Numbers::MOST_IN_A_FILE);
         Ok(OpenFile {
             minute,
             length,
             slot: self.slot(anchor),
             first_dts: segment.first_dts,
         })
-    }
-
-    /// A file of its own thread's: a disk may take seconds to flush.
-    fn finish_file(&mut self) {
-        let Some(file) = self.file.take() else {
-            return;
-        };
-        let errors = Arc::clone(&self.write_errors);
-        let finish = move || {
-            if let Err(error) = file.minute.finish() {
-                errors.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "a recorded file could not be flushed to the disk");
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("flush".into())
-            .stack_size(128 << 10);
-        if let Err(error) = thread.spawn(finish) {
-            self.refused("flush a file", &error);
-        }
-    }
-
-    /// The disk refused a part: what came before it stays, the rest of the group of pictures is lost.
-    fn give_up_file(&mut self) {
-        if let Some(file) = &mut self.file {
-            // Where there is no room for this, the next file says it.
-            let _ = file.minute.end_segment();
-        }
-        self.finish_file();
-        self.segment = None;
-        self.track = None;
-        self.broken = true;
-        self.awaits_key = true;
-    }
-
-    fn refused(&mut self, what: &str, error: &io::Error) {
-        self.write_errors.fetch_add(1, Relaxed);
-        let full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
-        let text = format!(
-            "cannot {what} in {}: {error}",
-            self.rendition.folder.display()
-        );
-        if self.trouble.is_none() {
-            tracing::warn!("{text}; tried again, and what comes meanwhile is lost");
-        }
-        self.trouble = Some(DiskTrouble {
-            text,
-            full,
-            retry_at: Instant::now() + DISK_PAUSE,
-        });
-    }
-
-    /// For when retention has deleted every file. `open`: the first number of a file that is open.
-    fn keep_numbers(&mut self, open: u64) {
-        let numbers = Numbers {
-            media_sequence: self.media_sequence.max(match open {
-                0 => 0,
-                open => open + Numbers::MOST_IN_A_FILE,
-            }),
-            discontinuity_sequence: self.discontinuity_sequence + 1,
-        };
-        if let Err(error) = self.lock.keep_numbers(numbers) {
-            tracing::debug!(%error, "the numbers of the recording are not kept");
-        }
     }
 }
 

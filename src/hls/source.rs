@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use camring_ring::{
     AttachError, AttachOptions, Client, PacketSubscription, RETRY_PAUSE, RingError, UnitDescriptor,
+    UnitFlags,
 };
 
 /// Where units come from.
@@ -94,6 +95,37 @@ impl Source {
         if let Err(error) = units.wait(Some(timeout)) {
             self.detach(&error);
         }
+    }
+
+    /// Attaches, where that is not done yet. Does not wait for what is not there.
+    pub fn ready(&mut self) -> bool {
+        self.units.is_some() || self.attach()
+    }
+
+    /// Looks for a unit that was given out in a former life, and goes on after it: its descriptor, and
+    /// the bytes of the key frame that begins its group of pictures. `None`: the ring has one of them
+    /// no longer, and nothing has changed.
+    pub fn go_on_after(
+        &mut self,
+        is_it: impl Fn(&UnitDescriptor) -> bool,
+    ) -> Option<(UnitDescriptor, Vec<u8>)> {
+        let units = self.units.as_mut()?;
+        let mut bytes = Vec::new();
+        let mut last = None;
+        for sequence in units.reader().available().rev() {
+            let unit = units.read(sequence, &mut bytes).ok()??;
+            if last.is_none() && is_it(&unit) {
+                last = Some(unit);
+            }
+            if let Some(last) = last
+                && unit.flags.contains(UnitFlags::KEY)
+            {
+                units.seek(last.sequence + 1);
+                self.last = Some((units.reader().ring_id(), last));
+                return Some((last, bytes));
+            }
+        }
+        None
     }
 
     /// Units that the ring no longer had.

@@ -36,7 +36,7 @@ pub use index_file::{
 pub use lookup::Minute;
 pub use name::{DATA_ENDING, FileName, INDEX_ENDING, InitId, hour_name, stream_folder, stream_of};
 pub use tree::{Hour, Rendition, Tree, is_rendition};
-pub use writer::{Lock, MinuteFile, Numbers, Resumed, recover, write_init};
+pub use writer::{Lock, MinuteFile, Numbers, Resumed, Tail, recover, recover_open, write_init};
 
 #[cfg(test)]
 mod tests;

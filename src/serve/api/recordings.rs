@@ -131,7 +131,7 @@ pub struct RecordingChange {
     #[schema(
         min_length = 1,
         max_length = 200,
-        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
         required
     )]
     title: Option<String>,
