@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Browser } from "./support/browser";
 import { isLive, pauseBehind, plays, seen, settled } from "./support/dashboard";
 import { waitFor } from "./support/process";
-import { cameraTables, Daemon, Farm } from "./support/site";
+import { cameraTables, Daemon, Farm, ROOT } from "./support/site";
 
 const FPS = 15; // of the clip h264-720p
 
@@ -15,31 +15,43 @@ let farm: Farm;
 let daemon: Daemon;
 let browser: Browser;
 let page: Page;
+const toStop: { stop: () => Promise<void> }[] = [];
 
 beforeAll(async () => {
   farm = await Farm.start({ door: "h264-720p", yard: "h264-360p", gate: "h264-180p" });
+  toStop.push(farm);
   daemon = await Daemon.start(`[record]\nmode = "copy"\n\n${cameraTables(farm, ["door", "yard"])}`);
+  toStop.push(daemon);
   browser = await Browser.start();
+  toStop.push(browser);
   page = await browser.page(daemon.url);
 });
 
 afterAll(async () => {
-  await browser?.stop();
-  await daemon?.stop();
-  await farm?.stop();
+  for (const each of toStop.reverse()) await each.stop();
 });
 
 /** Nothing may go wrong in a page unseen. */
-afterEach((context) => {
+afterEach(async (context) => {
   const complaints = browser.complaints.splice(0);
   if (context.task.result?.state === "fail") {
     console.log(daemon.log(), complaints);
+    await page.screenshot({ path: join(ROOT, "web/node_modules/.failed.png") });
     return;
   }
   expect(complaints).toEqual([]);
 });
 
 const tile = (name: string): string => `.tile[data-camera="${name}"]`;
+
+/** Waits until so much of the door is recorded in one piece. */
+async function recorded(seconds: number): Promise<void> {
+  await waitFor(`${seconds} s of recording`, async () => {
+    const { spans } = await daemon.json<{ spans: { start: string; end: string }[] }>("/api/v1/cameras/door/timeline");
+    const last = spans.at(-1);
+    return last && Date.parse(last.end) - Date.parse(last.start) > seconds * 1000;
+  });
+}
 
 async function open(path: string): Promise<void> {
   await page.goto(daemon.url + path);
@@ -79,6 +91,7 @@ describe("one camera", () => {
   });
 
   it("goes back into what was recorded, to exactly the picture of that time", async () => {
+    await recorded(16);
     const there = await pauseBehind(page, 5);
     expect(await isLive(page)).toBe(false);
     const { pictures } = farm.camera("door");
