@@ -79,6 +79,7 @@ impl Ring {
                     next_sequence,
                 },
                 RingKind::Packets => ToReader::PacketRing { ring_id },
+                RingKind::Audio => ToReader::AudioRing { ring_id },
                 RingKind::View(view) => ToReader::ViewRing {
                     view,
                     ring_id,
@@ -183,6 +184,8 @@ pub(super) struct Rings {
     /// Of the views that somebody has looked at, by their place in the configuration. They stay: who
     /// comes back finds the numbers going on, and what they hold is counted.
     views: BTreeMap<u32, Ring>,
+    /// Of the camera's sound, once there was any to record.
+    audio: Option<Ring>,
     /// Rings with a successor, as long as somebody looks at them.
     replaced: Vec<Ring>,
     attachments: BTreeMap<u64, Attachment>,
@@ -196,11 +199,12 @@ impl Rings {
             RingKind::Frames => self.frames.as_ref(),
             RingKind::Packets => self.packets.as_ref(),
             RingKind::View(view) => self.views.get(&view),
+            RingKind::Audio => self.audio.as_ref(),
         }
     }
 
     fn all_current(&self) -> impl Iterator<Item = &Ring> {
-        let main = self.frames.iter().chain(&self.packets);
+        let main = self.frames.iter().chain(&self.packets).chain(&self.audio);
         main.chain(self.views.values())
     }
 
@@ -256,6 +260,7 @@ impl Rings {
             RingKind::Frames => self.frames.replace(ring),
             RingKind::Packets => self.packets.replace(ring),
             RingKind::View(view) => self.views.insert(view, ring),
+            RingKind::Audio => self.audio.replace(ring),
         };
         if let Some(old) = old {
             self.replaced.push(old);
@@ -297,9 +302,9 @@ impl Rings {
                 }
                 asked
             }
-            RingKind::Packets => {
+            RingKind::Packets | RingKind::Audio => {
                 if peers.count() >= PACKET_SUBSCRIBERS {
-                    let text = format!("the packet ring has {PACKET_SUBSCRIBERS} subscribers");
+                    let text = format!("the ring has {PACKET_SUBSCRIBERS} subscribers");
                     return Err((RefusalCode::TooManyAttachments, text));
                 }
                 0
@@ -430,7 +435,7 @@ impl Rings {
 
     /// Gives up the current rings: the reader cannot be waited for, and might come back.
     pub fn abandon(&mut self) {
-        let rings = [self.frames.take(), self.packets.take()];
+        let rings = [self.frames.take(), self.packets.take(), self.audio.take()];
         self.replaced.extend(rings.into_iter().flatten());
         self.replaced
             .extend(std::mem::take(&mut self.views).into_values());
@@ -483,7 +488,7 @@ impl Rings {
                 writer.close(CloseReason::Replaced);
                 Ok(next)
             }
-            RingKind::Packets => {
+            RingKind::Packets | RingKind::Audio => {
                 PacketWriter::resume(memory, pages)?.close(CloseReason::Replaced);
                 Ok(0)
             }
