@@ -136,6 +136,17 @@ Examples:
   camring probe rtsp://192.0.2.10/stream1 --seconds 30 --json | jq '.video, .measured'")]
     Probe(ProbeArgs),
 
+    /// Record a camera in the foreground, as it sends
+    #[command(after_help = "\
+camring run records by itself what [camera.record] says. This records one stream more, of a daemon
+that is running: attached like any detector, without decoding, until SIGINT or SIGTERM. When the daemon
+or the camera goes away, it waits for them.
+
+Examples:
+  camring hls front-door
+  camring hls front-door/sub --data-dir /mnt/usb --segment 4s")]
+    Hls(HlsArgs),
+
     /// Serve the recordings over HTTP, without the daemon
     #[command(after_help = "\
 camring run starts a server by itself; this one is for a tree of recordings alone, copied from
@@ -150,6 +161,29 @@ Examples:
 /// `camring run`
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {}
+
+/// `camring hls`
+#[derive(Args, Clone, Debug)]
+pub struct HlsArgs {
+    /// The camera, or one of its streams: front-door, front-door/sub
+    pub camera: String,
+
+    /// The folder below which to record, in recordings/ [default: data_dir of the configuration]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+
+    /// End a segment at the first key frame after this [default: as configured, or 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub segment: Option<Duration>,
+
+    /// How long parts are at most [default: as configured, or 200ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub part: Option<Duration>,
+
+    /// Where to attach.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
 
 /// `camring serve`
 #[derive(Args, Clone, Debug)]

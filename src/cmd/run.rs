@@ -21,6 +21,7 @@ pub fn run(_args: RunArgs, global: &Global) -> anyhow::Result<()> {
     );
     let options = supervisor::Options {
         log: global.log.clone(),
+        config: Some(path),
         ..supervisor::Options::default()
     };
     Ok(supervisor::run(site, &options)?)

@@ -1,13 +1,11 @@
 //! `camring serve`: the server in the foreground, from the configuration.
 #![deny(unsafe_code)]
 
-use std::net::SocketAddr;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{Global, ServeArgs};
-use crate::config;
+use crate::config::{self, Http};
 use crate::serve::{Server, Settings, SiteView, Supervisor};
 
 /// Serves until SIGTERM or SIGINT.
@@ -16,14 +14,16 @@ use crate::serve::{Server, Settings, SiteView, Supervisor};
 /// The configuration is wrong, the address is taken, a database cannot be opened.
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
     let (_, site) = config::load(global.config.as_deref())?;
-    let listen = args
-        .listen
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    // Asked for by hand, it listens also where the daemon's own server does not.
+    let listen = (args.listen)
+        .or(site.http.listen)
+        .unwrap_or(Http::DEFAULT_LISTEN);
     let settings = Settings {
         listen: Some(listen),
-        cors_origins: Vec::new(),
+        cors_origins: site.http.cors_origins.clone(),
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
+        retention: site.retention,
     };
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -70,12 +70,7 @@ fn encode(frame: &Frame, percent: u8) -> Result<Vec<u8>, MediaError> {
         matrix: descriptor.matrix,
         planes: &planes,
     };
-    jpeg::encode(&image, quality(percent))
-}
-
-/// From per cent, as everybody knows it, to the encoder's quantiser scale of 31 to 2.
-fn quality(percent: u8) -> jpeg::Quality {
-    jpeg::Quality::new(31 - (percent.min(100) / 2).min(29))
+    jpeg::encode(&image, jpeg::Quality::percent(percent))
 }
 
 /// Writes a file whole or not at all; a device or a pipe is written to, not replaced.

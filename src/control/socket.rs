@@ -48,7 +48,7 @@ impl From<Errno> for ControlError {
 }
 
 impl ControlError {
-    fn would_block(&self) -> bool {
+    pub(crate) fn would_block(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 

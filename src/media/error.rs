@@ -36,6 +36,21 @@ pub enum MediaError {
     /// A JPEG could not be made.
     #[error("cannot encode the JPEG: {0}")]
     Encode(AvError),
+    /// An MP4 could not be read or written.
+    #[error("MP4: {0}")]
+    Container(AvError),
+    /// An encoder could not be set up.
+    #[error("cannot open the encoder {encoder}: {error}")]
+    OpenEncoder {
+        encoder: &'static str,
+        error: AvError,
+    },
+    /// A picture could not be encoded.
+    #[error("cannot encode the picture: {0}")]
+    EncodeVideo(AvError),
+    /// A fragment of an MP4 file could not be made.
+    #[error("cannot put the access units into MP4: {0}")]
+    Mux(AvError),
     /// Samples could not be converted.
     #[error("cannot convert {from} to {to}")]
     Convert { from: String, to: &'static str },

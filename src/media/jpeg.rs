@@ -26,6 +26,16 @@ impl Quality {
     pub fn new(scale: u8) -> Self {
         Self(scale.clamp(2, 31))
     }
+
+    /// From per cent, as everybody knows it.
+    pub fn percent(percent: u8) -> Self {
+        Self::new(31 - (percent.min(100) / 2).min(29))
+    }
+
+    /// From 2 to 31.
+    pub(super) fn scale(self) -> u8 {
+        self.0
+    }
 }
 
 impl Default for Quality {
@@ -56,7 +66,7 @@ pub fn append_rgb24(image: &Image<'_>, out: &mut Vec<u8>) -> Result<(), MediaErr
 
 impl Image<'_> {
     /// Every plane has its rows.
-    fn check(&self) -> Result<(), MediaError> {
+    pub(super) fn check(&self) -> Result<(), MediaError> {
         let image = self;
         if image.planes.len() != image.format.planes() {
             return Err(MediaError::Geometry(

@@ -1,4 +1,4 @@
-//! Decoding, and the little encoding that `snapshot` needs: the safe face of FFmpeg.
+//! Decoding and encoding: the safe face of FFmpeg.
 //!
 //! - [`PictureDecoder`] is what the reader uses: access units in, pictures out, each either already
 //!   lying in a ring slot or to be copied into one. It decides which, and reopens the decoder when
@@ -8,7 +8,10 @@
 //! - [`parameters`] reads H.264, H.265 and JPEG headers without FFmpeg.
 //! - [`jpeg`] encodes one picture.
 //! - [`ViewConverter`] scales pictures into another shape, picture after picture.
+//! - [`VideoEncoder`] makes H.264 of pictures, which it reads where they lie ([`Canvas`]).
+//! - [`Mp4Reader`] and [`Mp4Writer`] take samples out of recordings and put them into files.
 //! - [`Demuxer`] is libavformat's RTSP client, for `reader::ffmpeg_source`.
+//! - [`FragmentMuxer`] makes fragmented MP4 of access units, in memory.
 //!
 //! Promises: no input makes anything here panic, write outside the memory it was given, or allocate
 //! without bound. A picture that [`Picture::in_place`] hands out is not drawn into again.
@@ -20,6 +23,7 @@
 #![deny(unsafe_code)]
 
 pub mod aac;
+pub mod annexb;
 mod error;
 pub mod ffi;
 pub mod jpeg;
@@ -30,9 +34,11 @@ mod view;
 pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
-    Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt,
-    Notes, Picture, PictureSlots, PublishError, Published, RingSlots, Skip, SlotBuffer, Step,
-    Track, warm_up,
+    Canvas, CanvasScaler, Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer,
+    ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, FragmentMuxer, Interrupt,
+    Mp4Reader, Mp4Sample, Mp4Track, Mp4Writer, Notes, OutSample, Picture, PictureSlots,
+    PublishError, Published, Rate, RingSlots, SampleTime, Skip, SlotBuffer, Step, Track,
+    TrackDescription, TrackKind, TrackSource, TrackSpec, VIDEO_TIMESCALE, VideoEncoder, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};

@@ -197,6 +197,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Bytes of its record in the index file.
+    pub fn record_len(&self) -> usize {
+        RECORD_BYTES + FRAME_BYTES * self.frames.len() + 4
+    }
+
     /// Presentation time of the picture that is seen first; without pictures, the decoding time.
     pub fn first_time(&self) -> i64 {
         let times = self.frames.iter().map(|frame| frame.time);
@@ -297,6 +302,35 @@ impl IndexReader {
         &self.header
     }
 
+    /// Goes on at `position`, where a record begins: read from [`IndexReader::position`] before. Anywhere
+    /// else nothing is found.
+    pub fn seek(&mut self, position: u64) {
+        self.position = position.max(HEADER_BYTES as u64);
+    }
+
+    /// As [`IndexReader::next_chunks`], but only of the next `bytes` of the file, at most 1 MiB.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn chunks_within(&mut self, bytes: usize) -> io::Result<Vec<Chunk>> {
+        let mut chunks = Vec::new();
+        let mut buffer = vec![0; bytes.min(1 << 20)];
+        self.read(&mut buffer, &mut chunks)?;
+        Ok(chunks)
+    }
+
+    /// One reading; how much was read, and how much of it was whole records.
+    fn read(&mut self, buffer: &mut [u8], chunks: &mut Vec<Chunk>) -> io::Result<(usize, usize)> {
+        let read = read_at(&self.file, buffer, self.position)?;
+        let mut used = 0;
+        while let Some((chunk, len)) = Chunk::decode(&buffer[used..read], &self.header) {
+            chunks.push(chunk);
+            used += len;
+        }
+        self.position += used as u64;
+        Ok((read, used))
+    }
+
     /// Where the next record begins: behind the last whole one.
     pub fn position(&self) -> u64 {
         self.position
@@ -311,13 +345,7 @@ impl IndexReader {
         let mut chunks = Vec::new();
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let read = read_at(&self.file, &mut buffer, self.position)?;
-            let mut used = 0;
-            while let Some((chunk, len)) = Chunk::decode(&buffer[used..read], &self.header) {
-                chunks.push(chunk);
-                used += len;
-            }
-            self.position += used as u64;
+            let (read, used) = self.read(&mut buffer, &mut chunks)?;
             // The longest record is far shorter than the buffer: nothing more is whole.
             if used == 0 || read < buffer.len() {
                 return Ok(chunks);
@@ -327,7 +355,7 @@ impl IndexReader {
 }
 
 /// Fills as much of the buffer as there is.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {

@@ -25,6 +25,7 @@
 #![deny(unsafe_code)]
 
 mod index_file;
+mod lookup;
 mod name;
 mod tree;
 mod writer;
@@ -32,9 +33,10 @@ mod writer;
 pub use index_file::{
     Chunk, ChunkFlags, FrameFlags, FrameTime, Header, IndexError, IndexReader, MAX_FRAMES,
 };
+pub use lookup::Minute;
 pub use name::{DATA_ENDING, FileName, INDEX_ENDING, InitId, hour_name, stream_folder, stream_of};
 pub use tree::{Hour, Rendition, Tree, is_rendition};
-pub use writer::{Lock, MinuteFile, Resumed, recover, write_init};
+pub use writer::{Lock, MinuteFile, Numbers, Resumed, Tail, recover, recover_open, write_init};
 
 #[cfg(test)]
 mod tests;

@@ -148,11 +148,12 @@ impl Hour {
     }
 }
 
-/// The entries of a folder that have UTF-8 names; none if it is not there.
+/// The entries of a folder that have UTF-8 names; none if it is not there, or is somebody's file.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let mut found = Vec::new();

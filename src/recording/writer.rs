@@ -14,9 +14,28 @@ use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
 use super::name::{FileName, InitId};
 use super::tree::Rendition;
 
-/// Held by the one process that writes a rendition; released when it ends, however it ends.
+/// Held by the one process that writes a rendition; released when it ends, however it ends. The file
+/// also keeps the rendition's numbers, for when every other file has been deleted.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "its life is the lock")] File);
+pub struct Lock(File);
+
+/// Numbers of a rendition that are free, should its newest file have been deleted: none smaller may be
+/// used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// The first segment of the newest file. If that file is there, its own numbers hold.
+    pub newest_file: u64,
+    /// For the next segment.
+    pub media_sequence: u64,
+    /// For the next file.
+    pub discontinuity_sequence: u64,
+}
+
+impl Numbers {
+    /// More segments than any file has: a number kept while a file is open is so far ahead.
+    pub const MOST_IN_A_FILE: u64 = 1000;
+    const BYTES: usize = 28;
+}
 
 impl Lock {
     /// Makes the rendition's folder, where needed, and takes it.
@@ -29,10 +48,49 @@ impl Lock {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self(file))
+    }
+
+    /// What was kept last; zeros where nothing readable was.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn numbers(&self) -> io::Result<Numbers> {
+        let mut bytes = [0; Numbers::BYTES];
+        if super::index_file::read_at(&self.0, &mut bytes, 0)? < bytes.len() {
+            return Ok(Numbers::default());
+        }
+        let (numbers, crc) = bytes.split_at(24);
+        if crc != crc32fast::hash(numbers).to_le_bytes() {
+            return Ok(Numbers::default());
+        }
+        let number = |at: usize| {
+            let bytes = numbers.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        Ok(Numbers {
+            newest_file: number(0),
+            media_sequence: number(8),
+            discontinuity_sequence: number(16),
+        })
+    }
+
+    /// Keeps numbers.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn keep_numbers(&self, numbers: Numbers) -> io::Result<()> {
+        let mut bytes = [0; Numbers::BYTES];
+        bytes[..8].copy_from_slice(&numbers.newest_file.to_le_bytes());
+        bytes[8..16].copy_from_slice(&numbers.media_sequence.to_le_bytes());
+        bytes[16..24].copy_from_slice(&numbers.discontinuity_sequence.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..24]);
+        bytes[24..].copy_from_slice(&crc.to_le_bytes());
+        self.0.write_all_at(&bytes, 0)
     }
 }
 
@@ -45,14 +103,64 @@ pub struct Resumed {
     pub discontinuity_sequence: u64,
     /// Bytes of chunks that were not committed, and cut off.
     pub cut: u64,
+    /// The first segment of the newest file there was.
+    pub newest_file: Option<u64>,
 }
 
-/// Puts the newest minute files of a rendition in order after a writer's death: cuts off what has no
-/// record, ends the open segment, removes files without a chunk. Only for whoever holds the [`Lock`].
+impl Resumed {
+    /// With the numbers kept in the lock, where the newest file is gone.
+    #[must_use]
+    pub fn or_later(self, kept: Numbers) -> Self {
+        if self
+            .newest_file
+            .is_some_and(|file| file >= kept.newest_file)
+        {
+            return self;
+        }
+        Self {
+            media_sequence: self.media_sequence.max(kept.media_sequence),
+            discontinuity_sequence: (self.discontinuity_sequence).max(kept.discontinuity_sequence),
+            ..self
+        }
+    }
+}
+
+/// Puts the newest minute file of a rendition in order after a writer's death: cuts off what has no
+/// record, ends the open segment, removes a file without a chunk. Only for whoever holds the [`Lock`].
 ///
 /// # Errors
 /// The kernel's answer.
 pub fn recover(rendition: &Rendition) -> io::Result<Resumed> {
+    let (resumed, tail) = recover_open(rendition)?;
+    if let Some(mut tail) = tail {
+        tail.file.end_segment()?;
+        tail.file.finish()?;
+    }
+    Ok(resumed)
+}
+
+/// The newest minute file after [`recover_open`], as its writer left it: to be gone on with, or ended.
+#[derive(Debug)]
+pub struct Tail {
+    /// Behind its last whole chunk.
+    pub file: MinuteFile,
+    /// The last chunk with pictures.
+    pub last: Chunk,
+    /// Whether that chunk's segment is still open.
+    pub open: bool,
+    /// Decoding time of the file's first chunk.
+    pub file_start: i64,
+    /// Decoding time of the last segment's first chunk.
+    pub segment_start: i64,
+    /// As in the file's name.
+    pub name: FileName,
+}
+
+/// As [`recover`], but leaves it to the caller to go on with the file or to end it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn recover_open(rendition: &Rendition) -> io::Result<(Resumed, Option<Tail>)> {
     let mut resumed = Resumed::default();
     let mut newest: Option<FileName> = None;
     // By media sequence, not by hour: the clock may have been set back.
@@ -63,50 +171,71 @@ pub fn recover(rendition: &Rendition) -> io::Result<Resumed> {
             }
         }
     }
-    let Some(newest) = newest else {
-        return Ok(resumed);
+    let Some(name) = newest else {
+        return Ok((resumed, None));
     };
-    resumed.media_sequence = newest.media_sequence;
-    resumed.discontinuity_sequence = newest.discontinuity_sequence;
-    let (data, index) = (rendition.data(&newest), rendition.index(&newest));
+    resumed.newest_file = Some(name.media_sequence);
+    resumed.media_sequence = name.media_sequence;
+    resumed.discontinuity_sequence = name.discontinuity_sequence;
+    let (data, index) = (rendition.data(&name), rendition.index(&name));
     let mut reader = match IndexReader::open(&index) {
         Ok(reader) => reader,
         // Killed before the first record: nothing was published. Its numbers are free.
-        Err(super::IndexError::Header(_)) => return remove(&data, &index).map(|()| resumed),
+        Err(super::IndexError::Header(_)) => {
+            return remove(&data, &index).map(|()| (resumed, None));
+        }
         Err(super::IndexError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return remove(&data, &index).map(|()| resumed);
+            return remove(&data, &index).map(|()| (resumed, None));
         }
         Err(super::IndexError::Io(error)) => return Err(error),
     };
     let on_disk = fs::metadata(&data)?.len();
-    let chunks = reader.next_chunks()?;
+    let mut chunks = reader.next_chunks()?;
     // After a power cut the index may be ahead of the media.
     let whole = chunks
         .iter()
         .take_while(|chunk| chunk.offset.saturating_add(u64::from(chunk.len)) <= on_disk);
     let count = whole.count();
-    let Some(last) = count.checked_sub(1).and_then(|last| chunks.get(last)) else {
-        return remove(&data, &index).map(|()| resumed);
+    chunks.truncate(count);
+    let pictures = chunks.iter().rfind(|chunk| !chunk.frames.is_empty());
+    let (Some(end), Some(last), Some(first)) = (chunks.last(), pictures, chunks.first()) else {
+        return remove(&data, &index).map(|()| (resumed, None));
     };
-    let committed = last.offset + u64::from(last.len);
-    resumed.media_sequence = last.media_sequence + 1;
+    let committed = end.offset + u64::from(end.len);
+    resumed.media_sequence = end.media_sequence + 1;
     resumed.discontinuity_sequence += 1;
     resumed.cut = on_disk.saturating_sub(committed);
-    let media = OpenOptions::new().write(true).open(&data)?;
-    media.set_len(committed)?;
-    media.sync_data()?;
-    let file = OpenOptions::new().write(true).open(&index)?;
-    let kept: u64 = chunks[..count]
+    let kept: u64 = chunks
         .iter()
         .map(|chunk| chunk.encode(reader.header()).len() as u64)
         .sum();
-    file.set_len(HEADER_BYTES as u64 + kept)?;
-    if !last.flags.contains(ChunkFlags::SEGMENT_END) {
-        let end = end_of(last).encode(reader.header());
-        file.write_all_at(&end, HEADER_BYTES as u64 + kept)?;
-    }
-    file.sync_data()?;
-    Ok(resumed)
+    let segment = chunks
+        .iter()
+        .find(|c| c.media_sequence == last.media_sequence);
+    let (index_len, open) = (HEADER_BYTES as u64 + kept, |path: &Path| {
+        OpenOptions::new().write(true).open(path)
+    });
+    let file = MinuteFile {
+        data: open(&data)?,
+        index: open(&index)?,
+        data_path: data,
+        index_path: index,
+        header: *reader.header(),
+        data_len: committed,
+        index_len,
+        last: Some(end.clone()),
+    };
+    file.data.set_len(committed)?;
+    file.index.set_len(index_len)?;
+    let tail = Tail {
+        open: !end.flags.contains(ChunkFlags::SEGMENT_END),
+        file_start: first.decode_time,
+        segment_start: segment.map_or(last.decode_time, |chunk| chunk.decode_time),
+        last: last.clone(),
+        file,
+        name,
+    };
+    Ok((resumed, Some(tail)))
 }
 
 fn remove(data: &Path, index: &Path) -> io::Result<()> {
@@ -140,7 +269,13 @@ fn end_of(last: &Chunk) -> Chunk {
 pub fn write_init(rendition: &Rendition, init: &[u8]) -> io::Result<InitId> {
     let id = InitId::of(init);
     let path = rendition.init(id);
-    if fs::metadata(&path).is_ok_and(|there| there.len() == init.len() as u64) {
+    // Touched: one that is about to be needed must not look forgotten to who deletes those.
+    let touch = |path: &Path| -> io::Result<bool> {
+        let there = OpenOptions::new().write(true).open(path)?;
+        there.set_modified(std::time::SystemTime::now())?;
+        Ok(there.metadata()?.len() == init.len() as u64)
+    };
+    if touch(&path).is_ok_and(|whole| whole) {
         return Ok(id);
     }
     // Whole or not at all, also for who reads it at this moment.

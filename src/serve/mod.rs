@@ -11,18 +11,25 @@
 
 pub mod api;
 mod assets;
+mod background;
 mod dash;
+mod deliver;
 mod guard;
 mod hls;
 mod http;
 pub mod index;
+mod library;
+pub mod markers;
 mod problem;
 mod process;
+pub mod retention;
 mod routes;
 mod schema;
 mod site;
 mod state;
 mod store;
+pub mod time;
+mod tracks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +38,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use http::Limits;
-pub use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use library::{Library, Protection};
+pub use problem::{Fault, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use process::main;
 pub use site::{CameraView, SiteView, StreamView};
 pub use state::{App, Asked, Attach, Event, Settings, Supervisor};
@@ -91,6 +99,7 @@ impl Server {
 
     /// Answers requests until `stop` becomes true.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let _background = background::start(&self.app);
         let limits = Limits::default();
         let limits = Limits {
             connections: http::room_for(limits.connections),

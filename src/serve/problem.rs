@@ -30,6 +30,19 @@ pub struct Problem {
     /// The path that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Which parts of the request are wrong, where it is more than one value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+/// Something wrong in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// Where in the body: a JSON pointer (RFC 6901) as a URI fragment, `#/markers/3/score`. Of a parameter
+    /// of the query: its name.
+    pub pointer: String,
+    /// What is wrong there, and what would be right.
+    pub detail: String,
 }
 
 /// The media type of [`Problem`].
@@ -47,6 +60,23 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             instance: None,
+            errors: Vec::new(),
+        }
+    }
+
+    /// 422: JSON that is understood and cannot be accepted. Each fault says where.
+    pub fn invalid(title: &str, faults: Vec<Fault>) -> Self {
+        let first = faults.first();
+        let detail = first.map_or_else(String::new, |fault| {
+            format!("{}: {}", fault.pointer, fault.detail)
+        });
+        let detail = match faults.len() {
+            0 | 1 => detail,
+            count => format!("{detail} (and {} more, see errors)", count - 1),
+        };
+        Self {
+            errors: faults,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail)
         }
     }
 

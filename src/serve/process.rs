@@ -61,6 +61,7 @@ async fn live(begun: Begun) -> io::Result<()> {
         cors_origins: start.http.cors_origins,
         data_dir: start.data_dir,
         socket: start.socket,
+        retention: start.retention,
     };
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let server = match Server::start(settings, site, Supervisor::new(ask)).await {

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -28,6 +29,7 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::cameras::routes())
         .merge(api::markers::routes())
         .merge(api::recordings::routes())
+        .merge(api::protections::routes())
         .merge(api::events::routes())
         .merge(api::media::routes())
         .merge(assets::routes())
@@ -36,7 +38,11 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::openapi::routes(description))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .compress_when(text_only()),
+        )
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             guard::middleware,
@@ -44,4 +50,11 @@ pub fn all(app: Arc<App>) -> Router {
         .layer(guard::cors(&app.settings.cors_origins))
         .layer(middleware::from_fn(problem::middleware))
         .with_state(app)
+}
+
+/// Media is compressed already, and its length and ranges must stay.
+fn text_only() -> impl Predicate {
+    DefaultPredicate::new()
+        .and(NotForContentType::const_new("video/"))
+        .and(NotForContentType::const_new("audio/"))
 }

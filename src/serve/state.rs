@@ -7,12 +7,18 @@ use std::sync::Arc;
 
 use camring_ring::Client;
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::index::Index;
+use super::library::Library;
+use super::markers::Snapper;
+use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
+use super::tracks::Known;
 use super::{Problem, schema};
+use crate::config::Retention;
+use crate::recording::Tree;
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The daemon's attach socket.
     pub socket: PathBuf,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// What all handlers share.
@@ -36,10 +44,20 @@ pub struct App {
     pub site: watch::Sender<Arc<SiteView>>,
     /// What is recorded.
     pub index: Index,
-    /// Markers, protections, samples: what the recording does not say. Migrations: `schema.rs`.
+    /// What init segments say.
+    pub tracks: Arc<Known>,
+    /// What people have said about recordings.
+    pub library: Arc<Library>,
+    /// What keeps the recordings within their limits.
+    pub retention: Keeper,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
+    /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// Room for those who listen to events.
+    pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
     pub supervisor: Supervisor,
     /// The daemon's attach socket.
@@ -73,11 +91,18 @@ impl App {
         let store = Store::open(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
         let index = Index::open(&settings.data_dir)?;
         let attach = Attach::new(&settings.socket);
+        let library = Arc::new(Library::open(&settings.data_dir));
+        let retention = Keeper::new(Tree::new(&settings.data_dir), settings.retention);
         Ok(Arc::new(Self {
+            library,
+            retention,
+            snapper: Snapper::default(),
+            readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
             index,
+            tracks: Arc::default(),
             store,
             supervisor,
             attach,
@@ -157,7 +182,7 @@ impl Attach {
     pub async fn status(&self) -> Result<Value, Problem> {
         let socket = Arc::clone(&self.socket);
         let asked = tokio::task::spawn_blocking(move || {
-            let client = Client::connect(&*socket).map_err(|error| error.to_string())?;
+            let client = Client::connect(&socket).map_err(|error| error.to_string())?;
             client.status_json().map_err(|error| error.to_string())
         });
         let text = asked.await.map_err(|_| Problem::no_daemon())?;

@@ -8,6 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -80,8 +81,27 @@ impl From<StoreError> for Problem {
 /// A handle; clones share the thread, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: Sender<Job>,
+    thread: Arc<Thread>,
     set_aside: Arc<Mutex<Option<String>>>,
+    replaced: Arc<AtomicU64>,
+}
+
+/// The thread; ended, and its database closed, when the last handle goes.
+#[derive(Debug)]
+struct Thread {
+    jobs: Option<Sender<Job>>,
+    handle: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(handle) = self.handle.take()
+            && handle.thread().id() != thread::current().id()
+        {
+            let _ = handle.join();
+        }
+    }
 }
 
 impl std::fmt::Debug for Damaged {
@@ -101,6 +121,8 @@ impl Store {
         let mut connection = open(path, migrations, &set_aside)?;
         let (jobs, queue) = channel::bounded::<Job>(QUEUE);
         let (place, note) = (path.to_owned(), Arc::clone(&set_aside));
+        let replaced = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&replaced);
         let run = move || {
             while let Ok(job) = queue.recv() {
                 let Err(Damaged(error)) = job(&mut connection) else {
@@ -112,7 +134,10 @@ impl Store {
                 }
                 put_aside(&place, &error, &note);
                 match open(&place, migrations, &note) {
-                    Ok(new) => connection = new,
+                    Ok(new) => {
+                        connection = new;
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(error) => tracing::error!("{error}"),
                 }
             }
@@ -120,14 +145,22 @@ impl Store {
         let name = path
             .file_stem()
             .map_or("database".into(), |name| name.to_string_lossy());
-        thread::Builder::new()
+        let handle = thread::Builder::new()
             .name(format!("db-{name}"))
             .spawn(run)
             .map_err(|source| StoreError::Io {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(Self { jobs, set_aside })
+        let thread = Thread {
+            jobs: Some(jobs),
+            handle: Some(handle),
+        };
+        Ok(Self {
+            thread: Arc::new(thread),
+            set_aside,
+            replaced,
+        })
     }
 
     /// Runs `work` on the database's thread, after those that wait already. It should take
@@ -165,8 +198,31 @@ impl Store {
             let _ = answer.send(result);
             damage
         });
-        self.jobs.send(job).map_err(|_| StoreError::Gone)?;
+        self.jobs()?.send(job).map_err(|_| StoreError::Gone)?;
         waiting.recv().map_err(|_| StoreError::Gone)?
+    }
+
+    /// Has `work` done after those that wait already, and does not wait for it; its failure is logged.
+    ///
+    /// # Errors
+    /// The database's thread has ended.
+    pub fn later<F>(&self, work: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&mut Connection) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let job: Job = Box::new(move |connection| {
+            let (result, damage) = run(connection, work);
+            if let Err(error) = result {
+                tracing::warn!("{error}");
+            }
+            damage
+        });
+        self.jobs()?.send(job).map_err(|_| StoreError::Gone)
+    }
+
+    /// How often a damaged database has been replaced by an empty one while this handle lived.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
     }
 
     /// That a damaged database was renamed, and to what; for logs and the status.
@@ -174,11 +230,15 @@ impl Store {
         self.set_aside.lock().ok()?.clone()
     }
 
+    fn jobs(&self) -> Result<&Sender<Job>, StoreError> {
+        self.thread.jobs.as_ref().ok_or(StoreError::Gone)
+    }
+
     fn post(
         &self,
         job: impl FnOnce(&mut Connection) -> Result<(), Damaged> + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.jobs
+        self.jobs()?
             .try_send(Box::new(job))
             .map_err(|error| match error {
                 TrySendError::Full(_) => StoreError::Busy,

@@ -110,7 +110,10 @@ fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
     }
     *clients.per_user.entry(peer.uid).or_insert(0) += 1;
     let own = rustix::process::geteuid().as_raw();
-    if (peer.uid == own || peer.uid == 0) && clients.warned.insert(peer.uid) {
+    // Recorders and the server are this daemon's own.
+    let pid = peer.pid.and_then(|pid| i32::try_from(pid).ok());
+    let child = pid.is_some_and(|pid| supervisor.reaper.knows(pid));
+    if (peer.uid == own || peer.uid == 0) && !child && clients.warned.insert(peer.uid) {
         tracing::warn!(
             "a client (pid {}) runs as {}: the kernel does not keep it from writing into the \
              rings; run detectors as a user of their own, in group camring",
@@ -335,8 +338,11 @@ impl Connection {
             None if part.is_empty() => kind,
             None => audio::find(&camera, part, kind)?,
         };
-        if !camera.stream.enabled {
-            let text = format!("camera {name:?} is disabled in the configuration");
+        if let Some(why) = camera.resting() {
+            let text = match camera.wanted().enabled {
+                false => format!("camera {name:?} is disabled in the configuration"),
+                true => format!("camera {name:?} is not read: {why}"),
+            };
             return Err((RefusalCode::Disabled, text));
         }
         if self.attachments.len() >= MAX_ATTACHMENTS {
@@ -355,7 +361,7 @@ impl Connection {
             bell: self.bell.clone(),
             hang_up: self.hang_up.clone(),
         };
-        let quota = camera.stream.ring.pins;
+        let quota = camera.stream().ring.pins;
         let admitted = camera.rings.borrow_mut().attach(id, wish, quota);
         let (admitted, message) = admitted.map_err(|(code, text)| {
             if code == RefusalCode::NotReady && kind == RingKind::Frames {
@@ -396,7 +402,7 @@ impl Connection {
             // Detached while it was being attached: nobody can know the number yet, but a guess.
             return self.refuse(pending.request, RefusalCode::NotReady, "detached".into());
         }
-        let name = &pending.camera.stream.id;
+        let name = &pending.camera.id;
         let text = match known {
             Known::Yes => None,
             Known::Refused => Some(format!("the ring of {name} is being replaced")),
@@ -443,16 +449,12 @@ impl Connection {
     }
 
     fn camera(&self, name: &str) -> Result<Rc<Camera>, Refused> {
-        let cameras = &self.supervisor.cameras;
-        if let Some(camera) = cameras.iter().find(|c| c.stream.answers_to(name)) {
+        let cameras = self.supervisor.cameras();
+        if let Some(camera) = cameras.iter().find(|c| c.stream().answers_to(name)) {
             return Ok(camera.clone());
         }
         let mut text = format!("no camera {name:?}; there are: ");
-        let names: Vec<_> = cameras
-            .iter()
-            .map(|c| &*c.stream.id)
-            .take(NAMES_LISTED)
-            .collect();
+        let names: Vec<_> = cameras.iter().map(|c| &*c.id).take(NAMES_LISTED).collect();
         text.push_str(&names.join(", "));
         if cameras.len() > NAMES_LISTED {
             text.push_str(&format!(" and {} more", cameras.len() - NAMES_LISTED));

@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::budget::Refusal;
 use super::policy;
+use super::recorder::Recorder;
 use super::rings::{Outgoing, Rings};
+use super::service::{Order, Service};
 use crate::config::{DecodeMode, Stream, View};
-use crate::control::ToReader;
+use crate::control::{RingKind, ToReader};
 use crate::health::{ClockSource, Figures, Histogram, Snapshot, State, ViewFigures, Watch};
 use crate::sys::{clock, usage};
 
@@ -28,7 +30,18 @@ const PSS_EVERY: u64 = 10;
 #[derive(Debug)]
 pub(super) struct Camera {
     pub index: u32,
-    pub stream: Stream,
+    /// The stream's: `front-door/sub`.
+    pub id: String,
+    /// As its running reader knows it, or the next one will.
+    stream: RefCell<Rc<Stream>>,
+    /// What the next reader is to know, where that is something else.
+    next: RefCell<Option<Rc<Stream>>>,
+    /// What its task is to do.
+    pub order: watch::Sender<Order>,
+    /// Stopped by hand, until it is started, or the daemon is.
+    pub stopped: Cell<bool>,
+    /// What records it.
+    pub recorder: Rc<Service<Recorder>>,
     pub rings: RefCell<Rings>,
     /// To the running reader, once it has been told of all rings and subscribers.
     outbox: RefCell<Option<Rc<Outbox>>>,
@@ -39,6 +52,15 @@ pub(super) struct Camera {
     awaited_until: Cell<Option<Instant>>,
     /// What the running reader was told last.
     told_demand: Cell<bool>,
+}
+
+/// State and reason of a camera that has no reader.
+fn at_rest(stream: &Stream, stopped: bool) -> (State, &'static str) {
+    match (stream.enabled, stopped) {
+        (false, _) => (State::Disabled, "enabled = false"),
+        (true, true) => (State::Disabled, "stopped by hand; it can be started again"),
+        (true, false) => (State::Connecting, "starting"),
+    }
 }
 
 /// A frame ring that could not be made.
@@ -62,15 +84,22 @@ impl Refused {
 const REFUSAL_LOGGED: Duration = Duration::from_secs(600);
 
 impl Camera {
-    pub fn new(index: u32, stream: Stream) -> Self {
-        let (state, reason) = if stream.enabled {
-            (State::Connecting, "starting")
-        } else {
-            (State::Disabled, "enabled = false")
+    /// `record`: where to and how, for what records it.
+    pub fn new(index: u32, stream: Rc<Stream>, recorder: Recorder) -> Self {
+        let (state, reason) = at_rest(&stream, false);
+        let (order, record) = match (stream.enabled, stream.record.is_on()) {
+            (false, _) => (Order::Rest, Order::Rest),
+            (true, false) => (Order::Run(0), Order::Rest),
+            (true, true) => (Order::Run(0), Order::Run(0)),
         };
         Self {
             index,
-            stream,
+            id: stream.id.clone(),
+            stream: RefCell::new(stream),
+            next: RefCell::default(),
+            order: watch::Sender::new(order),
+            stopped: Cell::default(),
+            recorder: Rc::new(Service::new(recorder, record)),
             rings: RefCell::default(),
             outbox: RefCell::default(),
             life: RefCell::new(Life::new(state, reason)),
@@ -78,6 +107,64 @@ impl Camera {
             awaited_until: Cell::default(),
             told_demand: Cell::default(),
         }
+    }
+
+    /// What its reader reads.
+    pub fn stream(&self) -> Rc<Stream> {
+        self.stream.borrow().clone()
+    }
+
+    /// What the next reader is to read: as the configuration has it now.
+    pub fn wanted(&self) -> Rc<Stream> {
+        self.next.borrow().clone().unwrap_or_else(|| self.stream())
+    }
+
+    /// Something about it has changed that is no concern of its reader's.
+    pub fn exchange(&self, stream: Rc<Stream>) {
+        *self.stream.borrow_mut() = stream;
+    }
+
+    /// The next reader is to read this. Nothing changes before the present one has ended.
+    pub fn prepare(&self, stream: Rc<Stream>) {
+        *self.next.borrow_mut() = Some(stream);
+    }
+
+    /// There is no reader: what was prepared holds from now on. Rings that would be of another
+    /// shape are given up, and whoever looks at them moves on.
+    pub fn take_up(&self) {
+        let Some(next) = self.next.borrow_mut().take() else {
+            return;
+        };
+        let before = self.stream.replace(next.clone());
+        let mut rings = self.rings.borrow_mut();
+        let (old, new) = (&before.ring, &next.ring);
+        let all = before.memory_per_camera != next.memory_per_camera;
+        let slots = (old.depth, old.pins) != (new.depth, new.pins);
+        rings.give_up(|kind| {
+            all || match kind {
+                RingKind::Frames => slots,
+                RingKind::Packets => old.packets != new.packets,
+                RingKind::View(_) => slots || before.views != next.views,
+            }
+        });
+        *self.refusal.borrow_mut() = None;
+    }
+
+    /// Whether its processes have ended, as they must once it has left the configuration.
+    pub fn has_left(&self) -> bool {
+        self.life.borrow().pid.is_none() && self.recorder.report().pid.is_none()
+    }
+
+    /// What to say while it has no reader and shall have none.
+    pub fn rest(&self) {
+        let (state, reason) = at_rest(&self.wanted(), self.stopped.get());
+        self.life.borrow_mut().set_state(state, reason.to_owned());
+    }
+
+    /// Whether it shall have no reader; the reason is for whoever asks for frames.
+    pub fn resting(&self) -> Option<&'static str> {
+        let rests = !matches!(*self.order.borrow(), Order::Run(_));
+        rests.then(|| at_rest(&self.wanted(), self.stopped.get()).1)
     }
 
     /// Whether frames are to be decoded, where that is not always so.
@@ -89,7 +176,7 @@ impl Camera {
 
     /// Tells the reader whether frames are wanted, if that has changed.
     pub fn tell_demand(&self) {
-        if self.stream.decode.mode != DecodeMode::OnDemand {
+        if self.stream().decode.mode != DecodeMode::OnDemand {
             return;
         }
         let frames = self.demand();
@@ -102,7 +189,7 @@ impl Camera {
 
     /// The same for a reader that has not begun; it assumes that nobody wants any.
     pub fn first_demand(&self) -> Option<Outgoing> {
-        let frames = self.stream.decode.mode == DecodeMode::OnDemand && self.demand();
+        let frames = self.stream().decode.mode == DecodeMode::OnDemand && self.demand();
         self.told_demand.set(frames);
         frames.then(|| Outgoing::plain(ToReader::Demand { frames }))
     }
@@ -110,7 +197,7 @@ impl Camera {
     /// Somebody wants frames of a camera that never had any: it is decoded for a while, so that
     /// there is a ring when the client asks again.
     pub fn await_frames(&self) {
-        if self.stream.decode.mode != DecodeMode::OnDemand {
+        if self.stream().decode.mode != DecodeMode::OnDemand {
             return;
         }
         if !self.told_demand.get() {

@@ -11,16 +11,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use rustix::process::Signal;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::Supervisor;
 use super::camera::{Camera, Outbox};
+use super::ends::{at, crashed, describe, printable};
 use super::policy::{self, Backoff, Heartbeat};
 use super::reaper::Watched;
 use super::rings::Outgoing;
+use super::service::Order;
 use super::spawner::Role;
 use super::template::ForkError;
-use super::{Shutdown, Supervisor};
 use crate::control::{
     AsyncControl, ControlError, ControlSocket, ReaderStart, Received, RingKind, ToReader,
     ToSupervisor,
@@ -57,7 +58,7 @@ struct End {
     ran: Duration,
 }
 
-/// Keeps a camera's reader running until the shutdown, come what may: not even a fault of this
+/// Keeps a camera's reader as ordered until the last order, come what may: not even a fault of this
 /// program, which a reader's messages might bring about, may leave a camera without.
 pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_pause: Duration) {
     let mut pause = first_pause;
@@ -66,7 +67,7 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
         if AssertUnwindSafe(kept).catch_unwind().await.is_ok() {
             return;
         }
-        tracing::error!(camera = %camera.stream.id, "a fault of this program; starting over");
+        tracing::error!(camera = %camera.id, "a fault of this program; starting over");
         // The reader was killed with its `Watched`; whether it has ended is not known.
         camera.disconnect();
         camera.rings.borrow_mut().abandon();
@@ -77,40 +78,65 @@ pub(super) async fn keep(supervisor: Rc<Supervisor>, camera: Rc<Camera>, first_p
 }
 
 async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause: Duration) {
-    let mut shutdown = supervisor.shutdown.subscribe();
-    let mut backoff = Backoff::new(&camera.stream.retry);
+    let mut orders = camera.order.subscribe();
+    let mut backoff = Backoff::new(&camera.wanted().retry);
     let mut pause = first_pause;
     let mut started = false;
     loop {
+        let order = *orders.borrow_and_update();
+        camera.take_up();
+        match order {
+            Order::End | Order::EndNow => return,
+            Order::Rest => {
+                camera.rings.borrow_mut().abandon();
+                camera.rest();
+                supervisor.status_is_stale();
+                // The sender is the camera's own.
+                let _ = orders.changed().await;
+                backoff = Backoff::new(&camera.wanted().retry);
+                pause = Duration::ZERO;
+                continue;
+            }
+            Order::Run(_) => {}
+        }
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
+            _ = orders.wait_for(|now| *now != order) => {
+                pause = Duration::ZERO;
+                continue;
+            }
             () = sleep(pause) => {}
         }
         // A spawner that does not answer is waited for longer than a shutdown may take.
         let reader = tokio::select! {
             biased;
-            _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
-            reader = Reader::start(supervisor, camera, started) => reader,
+            _ = orders.wait_for(|now| *now != order) => continue,
+            reader = Reader::start(supervisor, camera, started, order) => reader,
         };
         let (state, said) = match reader {
             Ok(reader) => {
                 started = true;
                 let end = reader.live().await;
                 supervisor.placement.borrow_mut().remove(camera.index);
-                if *shutdown.borrow() != Shutdown::No {
-                    return;
+                if *orders.borrow() != order {
+                    // It ended because it was asked to.
+                    let mut life = camera.life.borrow_mut();
+                    life.set_state(State::Connecting, "starting anew".into());
+                    backoff = Backoff::new(&camera.wanted().retry);
+                    pause = Duration::ZERO;
+                    continue;
                 }
                 if crashed(end.exit) {
                     // Not while another camera waits for it to fork.
                     tokio::select! {
                         biased;
-                        _ = shutdown.wait_for(|s| *s != Shutdown::No) => return,
+                        _ = orders.wait_for(|now| *now != order) => continue,
                         () = supervisor.template.replace() => {}
                     }
                 }
                 pause = backoff.next(end.ran, fastrand::f64());
-                (State::Backoff, describe(&end))
+                let said = describe("the reader", end.exit, end.reason.as_deref());
+                (State::Backoff, said)
             }
             Err(error) => {
                 supervisor.placement.borrow_mut().remove(camera.index);
@@ -122,21 +148,9 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
             }
         };
         let reason = format!("{said}; next try in {:.1} s", pause.as_secs_f64());
-        tracing::warn!(camera = %camera.stream.id, "{reason}");
+        tracing::warn!(camera = %camera.id, "{reason}");
         camera.life.borrow_mut().set_state(state, reason);
         supervisor.status_is_stale();
-    }
-}
-
-fn describe(end: &End) -> String {
-    let how = match end.exit {
-        None => "the reader hangs in the kernel and cannot be killed".to_owned(),
-        Some(Exit::Code(0)) => "the reader ended, though nobody had asked it to".to_owned(),
-        Some(exit) => format!("the reader ended: {exit}"),
-    };
-    match &end.reason {
-        Some(reason) => format!("{how}: {reason}"),
-        None => how,
     }
 }
 
@@ -146,6 +160,8 @@ struct Reader<'a> {
     camera: &'a Rc<Camera>,
     process: Watched,
     control: AsyncControl,
+    /// The order that it follows: it ends with any other.
+    order: Order,
     begun: Instant,
     /// Why it is being killed.
     verdict: Option<String>,
@@ -159,6 +175,7 @@ impl<'a> Reader<'a> {
         supervisor: &'a Rc<Supervisor>,
         camera: &'a Rc<Camera>,
         again: bool,
+        order: Order,
     ) -> Result<Self, StartError> {
         if camera.rings.borrow().current(RingKind::Packets).is_none() {
             let ring = supervisor.make_packet_ring(camera);
@@ -167,15 +184,15 @@ impl<'a> Reader<'a> {
         let cpus = supervisor
             .placement
             .borrow_mut()
-            .place(camera.index, &camera.stream.cpu);
+            .place(camera.index, &camera.stream().cpu);
         let mut tries = 0;
         let (process, control, watch) = loop {
             tries += 1;
             // Everything anew: a process that nobody knows may have the last try's.
             let watch = Watch::create(camera.index)?;
             let (ours, theirs) = ControlSocket::pair()?;
-            let title = format!("camring: reader {}", camera.stream.id);
-            let name = format!("read {}", camera.stream.id);
+            let title = format!("camring: reader {}", camera.id);
+            let name = format!("read {}", camera.id);
             match supervisor
                 .template
                 .fork(Role::Reader, &title, &name, theirs)
@@ -184,14 +201,14 @@ impl<'a> Reader<'a> {
                 Ok(process) => break (process, AsyncControl::new(ours)?, watch),
                 Err(error) if tries == FORK_TRIES => return Err(error.into()),
                 Err(error) => {
-                    tracing::info!(camera = %camera.stream.id, "{error}; trying a new one");
+                    tracing::info!(camera = %camera.id, "{error}; trying a new one");
                 }
             }
         };
         // Counted now that it runs: a try without a process is no restart.
         camera.life.borrow_mut().restarts += u32::from(again);
         let start = ToReader::Start(Box::new(ReaderStart {
-            camera: camera.stream.clone(),
+            camera: camera.stream().as_ref().clone(),
             health_name: watch.name().to_owned(),
             index: camera.index,
             cpus: cpus.clone(),
@@ -208,6 +225,7 @@ impl<'a> Reader<'a> {
             camera,
             process,
             control,
+            order,
             begun: Instant::now(),
             verdict: None,
             last_words: None,
@@ -253,11 +271,12 @@ impl<'a> Reader<'a> {
 
     /// Waits for Ready, then sends rings, subscribers and Go. `false`: it is over.
     async fn introduce(&mut self) -> bool {
-        let mut shutdown = self.supervisor.shutdown.subscribe();
+        let order = self.order;
+        let mut orders = self.camera.order.subscribe();
         let ready = tokio::select! {
             biased;
             _ = self.process.exited() => return false,
-            _ = shutdown.wait_for(|s| *s != Shutdown::No) => return true,
+            _ = orders.wait_for(|now| *now != order) => return true,
             ready = timeout(policy::READY_TIMEOUT, self.control.recv::<ToSupervisor>()) => ready,
         };
         let mut life = self.camera.life.borrow_mut();
@@ -316,8 +335,9 @@ impl<'a> Reader<'a> {
     /// time. Returns whether it was asked.
     async fn attend(&mut self) -> bool {
         let outbox = self.camera.outbox();
-        let mut shutdown = self.supervisor.shutdown.subscribe();
-        let mut at_once = self.supervisor.shutdown.subscribe();
+        let order = self.order;
+        let mut orders = self.camera.order.subscribe();
+        let mut at_once = self.camera.order.subscribe();
         let mut tick = self.supervisor.ticks();
         let mut network = Heartbeat::new(policy::HEARTBEAT_TIMEOUT);
         let mut decoder = Heartbeat::new(policy::DECODE_HEARTBEAT_TIMEOUT);
@@ -326,11 +346,11 @@ impl<'a> Reader<'a> {
             // Not biased: a reader that floods its socket must not keep the tick from coming.
             tokio::select! {
                 _ = self.process.exited() => return deadline.is_some(),
-                _ = at_once.wait_for(|s| *s == Shutdown::Now) => {
+                _ = at_once.wait_for(|now| *now == Order::EndNow) => {
                     self.verdict = Some("shutdown".into());
                     return true;
                 }
-                _ = shutdown.wait_for(|s| *s != Shutdown::No), if deadline.is_none() => {
+                _ = orders.wait_for(|now| *now != order), if deadline.is_none() => {
                     deadline = Some(tokio::time::Instant::now() + policy::STOP_GRACE);
                     if self.camera.tell(Outgoing::plain(ToReader::Stop)) {
                         continue;
@@ -350,7 +370,7 @@ impl<'a> Reader<'a> {
                 }
                 error = send_all(&self.control, outbox.as_deref()) => {
                     // Its end closed: it is ending, or has closed what it must not.
-                    tracing::debug!(camera = %self.camera.stream.id, "{error}");
+                    tracing::debug!(camera = %self.camera.id, "{error}");
                     let grace = timeout(policy::STOP_GRACE, self.process.exited()).await;
                     if grace.is_err() {
                         self.verdict = Some("it closed its control socket".into());
@@ -442,7 +462,7 @@ impl<'a> Reader<'a> {
             ToSupervisor::SubscriberAdded { id } => self.camera.rings.borrow_mut().known(id),
             ToSupervisor::SubscriberRefused { id } => self.camera.rings.borrow_mut().refused(id),
             ToSupervisor::SubscriberRemoved { id } => {
-                tracing::trace!(camera = %self.camera.stream.id, id, "subscriber removed");
+                tracing::trace!(camera = %self.camera.id, id, "subscriber removed");
             }
             ToSupervisor::CatchUp { request } => {
                 let ask = (self.camera.index, request);
@@ -483,7 +503,7 @@ impl<'a> Reader<'a> {
         };
         if let Err(refusal) = made {
             if self.camera.refused(refusal.clone()) {
-                tracing::warn!(camera = %self.camera.stream.id, "{refusal}");
+                tracing::warn!(camera = %self.camera.id, "{refusal}");
             }
             self.camera
                 .tell(Outgoing::plain(ToReader::FrameRingRefused {
@@ -496,7 +516,7 @@ impl<'a> Reader<'a> {
 
     fn resolve(&mut self, host: String) {
         let outbox = self.camera.outbox();
-        let own = self.camera.stream.url.host_str() == Some(host.as_str());
+        let own = self.camera.stream().url.host_str() == Some(host.as_str());
         if !own || self.resolving.replace(true) {
             // A reader taken over by its camera must not talk to the world through DNS.
             let result = Err("only the camera's own host, one lookup at a time".to_owned());
@@ -553,7 +573,7 @@ impl<'a> Reader<'a> {
     fn leave_behind(&mut self) {
         let pid = self.process.pid();
         tracing::error!(
-            camera = %self.camera.stream.id,
+            camera = %self.camera.id,
             "reader {} does not end after SIGKILL (state {}); its rings are given up",
             pid.as_raw_pid(),
             process::state_letter(pid).unwrap_or('?'),
@@ -575,24 +595,4 @@ async fn send_all(control: &AsyncControl, outbox: Option<&Outbox>) -> ControlErr
         }
         outbox.sent();
     }
-}
-
-async fn at(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A reader's words, for a log and a terminal.
-fn printable(text: &str) -> String {
-    let text: String = text.chars().take(500).collect();
-    text.replace(|c: char| c.is_control(), " ")
-}
-
-/// Whether an end looks like an attack that failed, or any memory error: a signal, but not one that
-/// people and the OOM killer send.
-fn crashed(exit: Option<Exit>) -> bool {
-    let harmless = [Signal::KILL, Signal::TERM, Signal::INT].map(Signal::as_raw);
-    matches!(exit, Some(Exit::Signal(signal)) if !harmless.contains(&signal))
 }

@@ -1,8 +1,8 @@
-//! `camring run`: starts, watches and restarts the readers, owns all shared memory, lets
-//! subscribers in.
+//! `camring run`: starts, watches and restarts readers, recorders and the server, owns all shared
+//! memory, lets subscribers in.
 //!
-//! One thread. Everything here is a task on it: one per camera (`child`), one per client
-//! (`broker`), one that keeps the `template` process warm, and the tick. It is also the thread
+//! One thread. Everything here is a task on it: two per camera (`child` for its reader, `service` for
+//! what records it), one for the server, one per client (`broker`), one that keeps the `template` process warm, and the tick. It is also the thread
 //! from which the spawner is forked and that adopts the readers; when it ends, the kernel kills
 //! them all.
 //!
@@ -20,40 +20,54 @@ mod broker;
 pub mod budget;
 mod camera;
 mod child;
+mod encoders;
+mod ends;
 mod instance;
 mod notify;
 mod permits;
 pub mod placement;
 pub mod policy;
 mod reaper;
+mod recorder;
+mod reload;
 mod resolve;
 mod rings;
+mod server;
+mod service;
 pub mod spawner;
 pub mod status;
 mod template;
 mod views;
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camring_ring::{FrameRingSpec, PacketRingSpec, SealedMemory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Interval, MissedTickBehavior, interval_at, timeout};
 
 use self::budget::{Ledger, Refusal};
 use self::camera::Camera;
+use self::encoders::Encoders;
 use self::instance::Instance;
 pub use self::instance::InstanceError;
 use self::notify::Notifier;
 use self::permits::Permits;
 use self::placement::Placement;
+use self::reaper::Reaper;
+use self::recorder::Recorder;
 use self::rings::{Outgoing, Ring};
+use self::server::Server;
+use self::service::{Order, Service};
 use self::template::Template;
-use crate::config::Site;
+use crate::config::{Site, Stream};
+use crate::control::hls::ToHls;
 use crate::control::{RingKind, ToReader};
 use crate::health::State;
 use crate::{health, sys};
@@ -66,8 +80,10 @@ const STATUS_AGE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// The group that may attach, where it exists.
     pub group: Option<String>,
-    /// The log filter of the readers; without it, `$CAMRING_LOG`.
+    /// The log filter of the children; without it, `$CAMRING_LOG`.
     pub log: Option<String>,
+    /// Where the site was read, to read it again. Without it, nothing can be changed at run time.
+    pub config: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -75,6 +91,7 @@ impl Default for Options {
         Self {
             group: Some("camring".into()),
             log: None,
+            config: None,
         }
     }
 }
@@ -87,12 +104,12 @@ pub enum RunError {
     Instance(#[from] InstanceError),
     /// More processes than allowed.
     #[error(
-        "{wanted} processes are needed (the spawner and one reader for each enabled stream), but \
-         [limits] max_processes is {limit}"
+        "{wanted} processes are needed (one for each enabled stream, one more for each that is \
+         recorded, the spawner and the server), but [limits] max_processes is {limit}"
     )]
     Processes {
         /// For this site.
-        wanted: usize,
+        wanted: u64,
         /// Allowed.
         limit: u32,
     },
@@ -106,34 +123,38 @@ pub enum RunError {
     },
 }
 
-/// How far a shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shutdown {
-    No,
-    /// Readers say goodbye to their cameras.
-    Orderly,
-    /// Everything is killed.
-    Now,
-}
+/// A task of a child, to be waited for at the end.
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What all tasks share.
 struct Supervisor {
-    site: Site,
+    site: RefCell<Rc<Site>>,
+    options: Options,
     started: Instant,
-    cameras: Vec<Rc<Camera>>,
+    /// In the order of the configuration.
+    cameras: RefCell<Rc<[Rc<Camera>]>>,
+    /// Gone from the configuration, but not at their end.
+    leaving: RefCell<Vec<Rc<Camera>>>,
+    server: Rc<Service<Server>>,
+    reaper: Reaper,
     template: Rc<Template>,
     placement: RefCell<Placement>,
     /// Who decodes what came before somebody looked.
     permits: RefCell<Permits>,
+    encoders: RefCell<Encoders>,
     resolver: resolve::Resolver,
     clients: RefCell<broker::Clients>,
-    shutdown: watch::Sender<Shutdown>,
+    reloads: reload::Reloads,
+    /// Tasks to be run.
+    tasks: mpsc::UnboundedSender<Task>,
+    last_camera: Cell<u32>,
     last_ring: Cell<u64>,
     last_attachment: Cell<u64>,
     status: RefCell<Option<(Instant, Rc<str>)>>,
 }
 
-/// Runs a site until SIGTERM, SIGINT or SIGHUP; a second one ends it at once. On the main thread.
+/// Runs a site until SIGTERM or SIGINT; a second one ends it at once. SIGHUP has it read its
+/// configuration again. On the main thread.
 ///
 /// The binary must be one that becomes a spawner when its first argument is
 /// [`spawner::ARGUMENT`]: it is executed again.
@@ -143,8 +164,8 @@ struct Supervisor {
 /// reader or a client does ends it.
 pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
     let system = |what| move |source: io::Error| RunError::System { what, source };
-    let wanted = 1 + site.enabled().count();
-    if wanted > site.limits.max_processes as usize {
+    let wanted = site.processes();
+    if wanted > u64::from(site.limits.max_processes) {
         return Err(RunError::Processes {
             wanted,
             limit: site.limits.max_processes,
@@ -172,10 +193,11 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(policy::RESOLVERS)
+        .max_blocking_threads(policy::RESOLVERS + policy::FILE_THREADS)
         .build()
         .map_err(system("start the runtime"))?;
-    let supervisor = Rc::new(Supervisor::new(site, allowed, options));
+    let (spawn, children) = mpsc::unbounded_channel();
+    let supervisor = Rc::new(Supervisor::new(site, allowed, options, spawn));
     let tasks = LocalSet::new();
     let result = tasks.block_on(&runtime, async {
         let signals = Signals::new().map_err(system("listen to signals"))?;
@@ -188,12 +210,12 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
             });
         }
         tracing::info!(
-            site = %supervisor.site.name,
-            cameras = supervisor.cameras.len(),
+            site = %supervisor.site().name,
+            cameras = supervisor.cameras().len(),
             runtime_dir = %instance.dir().display(),
             "running"
         );
-        supervisor.clone().work(signals).await;
+        supervisor.clone().work(signals, children).await;
         Ok(())
     });
     // Clients are hung up on, and the socket goes, before the lock does.
@@ -206,71 +228,140 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
 }
 
 impl Supervisor {
-    fn new(site: Site, allowed: Vec<u32>, options: &Options) -> Self {
-        let cameras = site
-            .streams
-            .iter()
-            .zip(0..)
-            .map(|(stream, index)| Rc::new(Camera::new(index, stream.clone())));
-        Self {
+    fn new(
+        site: Site,
+        allowed: Vec<u32>,
+        options: &Options,
+        tasks: mpsc::UnboundedSender<Task>,
+    ) -> Self {
+        let reaper = Reaper::default();
+        let server = match site.serves() {
+            true => Order::Run(0),
+            false => Order::Rest,
+        };
+        let supervisor = Self {
             started: Instant::now(),
-            cameras: cameras.collect(),
-            template: Template::new(reaper::Reaper::default(), options.log.clone()),
+            cameras: RefCell::new(Rc::new([])),
+            leaving: RefCell::default(),
+            server: Rc::new(Service::new(Server::default(), server)),
+            template: Template::new(reaper.clone(), options.log.clone()),
+            reaper,
             permits: RefCell::new(Permits::new(allowed.len())),
             placement: RefCell::new(Placement::new(allowed)),
+            encoders: RefCell::new(Encoders::new(site.max_encoders)),
             resolver: resolve::Resolver::new(),
             clients: RefCell::default(),
-            shutdown: watch::Sender::new(Shutdown::No),
+            reloads: reload::Reloads::default(),
+            tasks,
+            last_camera: Cell::new(0),
             last_ring: Cell::new(0),
             last_attachment: Cell::new(0),
             status: RefCell::default(),
-            site,
-        }
+            options: options.clone(),
+            site: RefCell::new(Rc::new(site)),
+        };
+        let site = supervisor.site();
+        let cameras = site.streams.iter();
+        let cameras = cameras
+            .map(|stream| supervisor.new_camera(stream))
+            .collect();
+        *supervisor.cameras.borrow_mut() = cameras;
+        supervisor
     }
 
-    /// From the first reader to the last.
-    async fn work(self: Rc<Self>, mut signals: Signals) {
+    /// The configuration, now.
+    fn site(&self) -> Rc<Site> {
+        self.site.borrow().clone()
+    }
+
+    /// All cameras, now.
+    fn cameras(&self) -> Rc<[Rc<Camera>]> {
+        self.cameras.borrow().clone()
+    }
+
+    fn new_camera(&self, stream: &Stream) -> Rc<Camera> {
+        let index = self.last_camera.get();
+        self.last_camera.set(index + 1);
+        let recorder = Recorder::new(index, stream);
+        Rc::new(Camera::new(index, Rc::new(stream.clone()), recorder))
+    }
+
+    /// Starts the tasks of a camera, after a pause.
+    fn keep_camera(self: &Rc<Self>, camera: &Rc<Camera>, pause: Duration) {
+        let reader = child::keep(self.clone(), camera.clone(), pause);
+        let recorder = service::keep(self.clone(), camera.recorder.clone(), pause);
+        // Its receiver ends with the daemon only.
+        let _ = self.tasks.send(Box::pin(reader));
+        let _ = self.tasks.send(Box::pin(recorder));
+    }
+
+    /// To all children.
+    fn order_all(&self, order: Order) {
+        for camera in self.cameras().iter().chain(&*self.leaving.borrow()) {
+            service::give(&camera.order, order);
+            service::give(&camera.recorder.order, order);
+        }
+        service::give(&self.server.order, order);
+    }
+
+    /// From the first child to the last.
+    async fn work(self: Rc<Self>, mut signals: Signals, mut tasks: mpsc::UnboundedReceiver<Task>) {
         let mut notifier = Notifier::new();
         let warm = tokio::task::spawn_local(self.template.clone().keep());
-        let mut readers = JoinSet::new();
-        let enabled = self.cameras.iter().filter(|c| c.stream.enabled);
-        for (place, camera) in enabled.enumerate() {
-            let pause = policy::STAGGER.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX));
-            readers.spawn_local(child::keep(self.clone(), camera.clone(), pause));
+        let mut children = JoinSet::new();
+        let mut pause = Duration::ZERO;
+        for camera in self.cameras().iter() {
+            self.keep_camera(camera, pause);
+            if camera.stream().enabled {
+                pause += policy::STAGGER;
+            }
         }
+        let server = service::keep(self.clone(), self.server.clone(), Duration::ZERO);
+        children.spawn_local(server);
         notifier.ready();
         let mut tick = self.ticks();
         loop {
             tokio::select! {
-                name = signals.next() => {
-                    tracing::info!("{name}: stopping");
-                    break;
+                asked = signals.next() => match asked {
+                    Asked::Stop(name) => {
+                        tracing::info!("{name}: stopping");
+                        break;
+                    }
+                    Asked::Reload => {
+                        tokio::task::spawn_local(self.clone().reload("SIGHUP"));
+                    }
+                },
+                Some(task) = tasks.recv() => {
+                    children.spawn_local(task);
                 }
+                // What has ended leaves no trace in it.
+                Some(_) = children.join_next() => {}
                 _ = tick.tick() => {
                     self.template.sweep();
                     self.grant_permits();
+                    self.leaving.borrow_mut().retain(|camera| !camera.has_left());
                     notifier.tick(self.summary());
                 }
             }
         }
 
         notifier.stopping();
-        self.shutdown.send_replace(Shutdown::Orderly);
+        self.order_all(Order::End);
         let all = policy::STOP_GRACE + policy::KILL_GRACE_AT_EXIT;
         let ended = timeout(all, async {
             loop {
                 tokio::select! {
-                    reader = readers.join_next() => if reader.is_none() { return },
-                    name = signals.next() => {
-                        tracing::warn!("{name} again: killing all readers");
-                        self.shutdown.send_replace(Shutdown::Now);
+                    child = children.join_next() => if child.is_none() { return },
+                    asked = signals.next() => if let Asked::Stop(name) = asked {
+                        tracing::warn!("{name} again: killing all children");
+                        self.order_all(Order::EndNow);
                     }
                 }
             }
         });
         if ended.await.is_err() {
-            tracing::error!("{} readers do not end", readers.len());
-            readers.shutdown().await;
+            tracing::error!("{} children do not end", children.len());
+            children.shutdown().await;
         }
         warm.abort();
         self.template.close(policy::SPAWNER_GRACE).await;
@@ -289,7 +380,8 @@ impl Supervisor {
 
     /// One line for `systemctl status`.
     fn summary(&self) -> String {
-        let enabled = self.cameras.iter().filter(|c| c.stream.enabled);
+        let cameras = self.cameras();
+        let enabled = cameras.iter().filter(|c| c.resting().is_none());
         let mut total = 0;
         let mut streaming = 0;
         let mut others = Vec::new();
@@ -299,7 +391,7 @@ impl Supervisor {
             if state == State::Streaming {
                 streaming += 1;
             } else if others.len() < 8 {
-                others.push(format!("{} {state}", camera.stream.id));
+                others.push(format!("{} {state}", camera.id));
             }
         }
         let mut text = format!("{streaming} of {total} cameras streaming");
@@ -317,10 +409,26 @@ impl Supervisor {
             let Some((index, request)) = granted else {
                 return;
             };
-            let camera = self.cameras.iter().find(|camera| camera.index == index);
+            let cameras = self.cameras();
+            let camera = cameras.iter().find(|camera| camera.index == index);
             let message = Outgoing::plain(ToReader::CatchUpGranted { request });
             if !camera.is_some_and(|camera| camera.tell(message)) {
                 self.permits.borrow_mut().gone(index);
+            }
+        }
+    }
+
+    /// Tells the recorders whose turn it is to encode.
+    fn grant_encoders(&self) {
+        loop {
+            let granted = self.encoders.borrow_mut().grant();
+            let Some(index) = granted else {
+                return;
+            };
+            let cameras = self.cameras();
+            match cameras.iter().find(|camera| camera.index == index) {
+                Some(camera) => camera.recorder.tell(ToHls::EncoderGranted),
+                None => self.encoders.borrow_mut().gone(index),
             }
         }
     }
@@ -359,18 +467,18 @@ impl Supervisor {
     /// What is taken and what there is, for `camera` if it is about one.
     fn ledger(&self, camera: Option<&Camera>) -> Ledger {
         let mut ledger = Ledger {
-            site_limit: self.site.limits.memory_total,
+            site_limit: self.site().limits.memory_total,
             headroom: sys::memory::headroom(),
             ..Ledger::default()
         };
-        for other in &self.cameras {
+        for other in self.cameras().iter().chain(&*self.leaving.borrow()) {
             let rings = other.rings.borrow();
             ledger.site += rings.bytes_in_use() + rings.bytes_replaced();
             ledger.untouched += rings.bytes_untouched();
         }
         if let Some(camera) = camera {
             ledger.camera = camera.rings.borrow().bytes_in_use();
-            ledger.camera_limit = camera.stream.memory_per_camera;
+            ledger.camera_limit = camera.stream().memory_per_camera;
         }
         ledger
     }
@@ -383,7 +491,8 @@ impl Supervisor {
         decoder_refs: u32,
         first_sequence: u64,
     ) -> Result<(), Refusal> {
-        let ring = &camera.stream.ring;
+        let stream = camera.stream();
+        let ring = &stream.ring;
         let spec = FrameRingSpec {
             depth: ring.depth,
             slots: budget::slots(ring, decoder_refs),
@@ -410,7 +519,7 @@ impl Supervisor {
 
     /// Makes a camera's packet ring, and hands it to the reader, if one runs.
     fn make_packet_ring(&self, camera: &Camera) -> Result<(), Refusal> {
-        let capacity = camera.stream.ring.packets;
+        let capacity = camera.stream().ring.packets;
         let spec = PacketRingSpec {
             capacity,
             units: budget::units(capacity),
@@ -446,7 +555,7 @@ impl Supervisor {
         let installed = rings.install(Ring::new(kind, ring_id, memory));
         let message = installed.map_err(|error| impossible(needed, error))?;
         // Rings that were replaced may be as much again, for as long as somebody looks at them.
-        rings.shed_replaced(camera.stream.memory_per_camera);
+        rings.shed_replaced(camera.stream().memory_per_camera);
         drop(rings);
         camera.tell(message);
         Ok(())
@@ -461,11 +570,20 @@ fn impossible(needed: u64, error: impl std::fmt::Display) -> Refusal {
     }
 }
 
-/// The signals that stop the daemon. SIGHUP is one: a terminal that was closed.
+/// What a signal asks for.
+enum Asked {
+    /// With its name.
+    Stop(&'static str),
+    Reload,
+}
+
+/// The signals that the daemon hears.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Standard error was a terminal at the start.
+    terminal: bool,
 }
 
 impl Signals {
@@ -474,15 +592,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            terminal: io::stderr().is_terminal(),
         })
     }
 
-    /// Waits for the next one.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for the next one. SIGHUP means that the configuration is to be read again, unless it
+    /// comes because the terminal was closed.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hangup.recv() => "SIGHUP",
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => match self.terminal && !io::stderr().is_terminal() {
+                true => Asked::Stop("SIGHUP, the terminal is gone"),
+                false => Asked::Reload,
+            },
         }
     }
 }

@@ -25,6 +25,12 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The decode thread beats while it waits; while it decodes it cannot. No picture takes this long.
 pub const DECODE_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A recorder or the server that has not reported for this long hangs. It reports every second, but a
+/// disk may make it wait: one that spins up takes 10 s, an SD card that tidies up longer.
+pub const RECORDER_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
+/// From the start of the server to its first word: it opens its databases, and may have to repair
+/// them after a power cut.
+pub const SERVE_READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often heartbeats are looked at and rates computed.
 pub const TICK: Duration = Duration::from_secs(1);
 /// A heartbeat must be too old at this many ticks in a row: after the whole machine was paused
@@ -45,6 +51,8 @@ pub const AWAITED_FOR: Duration = Duration::from_secs(2);
 pub const OUTBOX: usize = 1024;
 /// A name is looked up for this long. The resolver's own limit is 5 s per server and try.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Threads besides, for the configuration file.
+pub const FILE_THREADS: usize = 2;
 /// Threads that look up names: one unreachable name server must not hold up the other cameras.
 pub const RESOLVERS: usize = 4;
 /// Before a new spawner is started after one failed to start: it is the same binary.

@@ -33,6 +33,11 @@ impl Reaper {
         })
     }
 
+    /// Whether this is one of them.
+    pub fn knows(&self, pid: i32) -> bool {
+        self.known.borrow().contains(&pid)
+    }
+
     /// Reaps adopted children that nobody watches. Not while a fork is under way: its child is not
     /// known yet.
     pub fn sweep(&self) -> usize {

@@ -189,6 +189,8 @@ pub(super) struct Rings {
     /// Rings with a successor, as long as somebody looks at them.
     replaced: Vec<Ring>,
     attachments: BTreeMap<u64, Attachment>,
+    /// Why rings end, where they are not replaced.
+    reason: Option<CloseReason>,
     /// The number after the last frame of a ring that was given up.
     next_sequence: HashMap<RingKind, u64>,
 }
@@ -435,11 +437,34 @@ impl Rings {
 
     /// Gives up the current rings: the reader cannot be waited for, and might come back.
     pub fn abandon(&mut self) {
-        let rings = [self.frames.take(), self.packets.take(), self.audio.take()];
-        self.replaced.extend(rings.into_iter().flatten());
+        self.give_up(|_| true);
+    }
+
+    /// Gives up some of the current rings; those who look at them are told to move on. There must be
+    /// no reader, or one that can execute no instruction any more.
+    pub fn give_up(&mut self, which: impl Fn(RingKind) -> bool) {
+        let frames = self.frames.take_if(|_| which(RingKind::Frames));
+        let packets = self.packets.take_if(|_| which(RingKind::Packets));
+        let audio = self.audio.take_if(|_| which(RingKind::Audio));
         self.replaced
-            .extend(std::mem::take(&mut self.views).into_values());
+            .extend([frames, packets, audio].into_iter().flatten());
+        for (view, ring) in std::mem::take(&mut self.views) {
+            match which(RingKind::View(view)) {
+                true => self.replaced.push(ring),
+                false => {
+                    self.views.insert(view, ring);
+                }
+            }
+        }
         self.close_replaced();
+    }
+
+    /// The camera is gone from the configuration: so are its rings, and whoever looks at them is told.
+    /// There must be no reader.
+    pub fn remove(&mut self) {
+        self.close_replaced();
+        self.reason = Some(CloseReason::Removed);
+        self.abandon();
     }
 
     /// Ends the connections of those who look at the oldest replaced rings, until these take at
@@ -471,7 +496,7 @@ impl Rings {
         }
     }
 
-    /// Marks a ring as replaced and rings its subscribers' bells. Returns the number that its next
+    /// Marks a ring as ended and rings its subscribers' bells. Returns the number that its next
     /// frame would have had (0 for packets).
     fn close(&self, ring: &Ring) -> Result<u64, camring_ring::RingError> {
         let mut pages = Vec::new();
@@ -481,15 +506,16 @@ impl Rings {
             }
         }
         let memory = ring.memory.try_clone()?;
+        let reason = self.reason.unwrap_or(CloseReason::Replaced);
         match ring.kind {
             RingKind::Frames | RingKind::View(_) => {
                 let mut writer = FrameWriter::resume(memory, pages)?;
                 let next = writer.next_sequence();
-                writer.close(CloseReason::Replaced);
+                writer.close(reason);
                 Ok(next)
             }
-            RingKind::Packets | RingKind::Audio => {
-                PacketWriter::resume(memory, pages)?.close(CloseReason::Replaced);
+            RingKind::Packets => {
+                PacketWriter::resume(memory, pages)?.close(reason);
                 Ok(0)
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::camera::{Camera, ViewReport};
 use super::rings::Rings;
+use super::service::Phase;
 use crate::config::View;
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, Decoding, Sound, State};
@@ -30,6 +31,9 @@ pub struct Status {
     pub clients: usize,
     /// What rings may take and take.
     pub memory: MemoryStatus,
+    /// The process for HTTP and recordings; null: it is not wanted.
+    #[serde(default)]
+    pub http: Option<HttpStatus>,
     /// One for each stream, in the order of the configuration.
     pub cameras: Vec<CameraStatus>,
 }
@@ -134,6 +138,67 @@ pub struct CameraStatus {
     /// One for each `[[camera.view]]`, in the order of the configuration.
     #[serde(default)]
     pub views: Vec<ViewStatus>,
+    /// How it is recorded; null: it is not.
+    #[serde(default)]
+    pub recording: Option<RecordingStatus>,
+}
+
+/// The recording of a stream. Counts are sums since the daemon started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordingStatus {
+    /// `copy`, `encode`.
+    pub mode: String,
+    /// `waiting`, `recording`, `queued`, `disk-full`, `failed`; `backoff` while its process is down,
+    /// `disabled` while the camera is not read.
+    pub state: String,
+    /// Why, in words; may be empty.
+    pub reason: String,
+    /// Since when its process is as it is, RFC 3339, UTC.
+    pub since: String,
+    /// Of its process; null while there is none.
+    pub pid: Option<i32>,
+    /// Segments finished, all renditions together.
+    pub segments: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Access units (`copy`) or frames (`encode`) written.
+    pub units: u64,
+    /// Those that were gone before they could be written.
+    pub units_missed: u64,
+    /// Discontinuities.
+    pub gaps: u64,
+    /// Writes that the disk refused.
+    pub write_errors: u64,
+    /// Age of the last finished segment.
+    pub last_segment_age_ms: Option<u64>,
+    /// Starts of the process after the first, but for those that were ordered.
+    pub restarts: u32,
+    /// CPU time of the process, in percent of one core, over the last 10 s.
+    pub cpu_percent: f64,
+    /// Its proportional memory (PSS), at most 10 s old.
+    pub memory_bytes: Option<u64>,
+}
+
+/// The process for HTTP and recordings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpStatus {
+    /// `starting`, `running`, `failed`: it does not listen where it should; `backoff`: its process is
+    /// down; `off`: `listen = "off"`, and it only keeps the recordings in order.
+    pub state: String,
+    /// Why, in words; may be empty.
+    pub reason: String,
+    /// Since when its process is as it is, RFC 3339, UTC.
+    pub since: String,
+    /// Where it listens: `127.0.0.1:8080`.
+    pub address: Option<String>,
+    /// Of the process; null while there is none.
+    pub pid: Option<i32>,
+    /// Starts after the first, but for those that were ordered.
+    pub restarts: u32,
+    /// CPU time of the process, in percent of one core, over the last 10 s.
+    pub cpu_percent: f64,
+    /// Its proportional memory (PSS), at most 10 s old.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Another shape of a stream's frames. Counts are sums since the daemon started.
@@ -213,13 +278,15 @@ pub struct FramesDropped {
 /// Looks at everything.
 pub(super) fn collect(supervisor: &Supervisor) -> Status {
     let ledger = supervisor.ledger(None);
-    let replaced = supervisor.cameras.iter();
-    let replaced = replaced.map(|camera| camera.rings.borrow().bytes_replaced());
+    let cameras = supervisor.cameras();
+    let replaced = cameras
+        .iter()
+        .map(|camera| camera.rings.borrow().bytes_replaced());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         spawner_pid: supervisor.template.pid(),
-        site: supervisor.site.name.clone(),
+        site: supervisor.site().name.clone(),
         uptime_ms: supervisor.started.elapsed().as_millis() as u64,
         clients: supervisor.clients.borrow().total(),
         memory: MemoryStatus {
@@ -230,11 +297,79 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
             available_bytes: ledger.headroom.as_ref().map(|h| h.bytes),
             available_source: ledger.headroom.map(|h| h.source),
         },
-        cameras: supervisor.cameras.iter().map(|c| camera(c)).collect(),
+        http: http(supervisor),
+        cameras: cameras.iter().map(|c| camera(supervisor, c)).collect(),
     }
 }
 
-fn camera(camera: &Camera) -> CameraStatus {
+fn http(supervisor: &Supervisor) -> Option<HttpStatus> {
+    let service = supervisor.server.report();
+    let said = supervisor.server.job.report();
+    let wanted = supervisor.site().http.listen;
+    let state = match service.phase {
+        Phase::Off => return None,
+        Phase::Starting => "starting",
+        Phase::Backoff => "backoff",
+        Phase::Running if wanted.is_none() => "off",
+        Phase::Running if said.address.is_none() => "failed",
+        Phase::Running => "running",
+    };
+    Some(HttpStatus {
+        state: state.to_owned(),
+        reason: said.error.unwrap_or(service.reason),
+        since: rfc3339(service.since_unix_ms),
+        address: said.address,
+        pid: service.pid,
+        restarts: service.restarts,
+        cpu_percent: round(service.cpu_percent),
+        memory_bytes: service.memory_bytes,
+    })
+}
+
+fn recording(supervisor: &Supervisor, camera: &Camera) -> Option<RecordingStatus> {
+    let stream = camera.wanted();
+    if !stream.record.is_on() {
+        return None;
+    }
+    let service = camera.recorder.report();
+    let said = camera.recorder.job.report();
+    let (state, reason) = match service.phase {
+        Phase::Off => ("disabled", String::new()),
+        Phase::Starting => ("waiting", service.reason),
+        Phase::Backoff => ("backoff", service.reason),
+        Phase::Running => (said.state.name(), said.reason),
+    };
+    let encoders = supervisor.encoders.borrow();
+    let reason = match encoders.place_of(camera.index) {
+        None => reason,
+        Some(place) => format!(
+            "waits for an encoder, in place {place}: {} at a time ([record] max_encoders)",
+            encoders.places()
+        ),
+    };
+    Some(RecordingStatus {
+        mode: stream.record.mode.name().to_owned(),
+        state: state.to_owned(),
+        reason,
+        since: rfc3339(service.since_unix_ms),
+        pid: service.pid,
+        segments: said.segments,
+        bytes: said.bytes,
+        units: said.units,
+        units_missed: said.units_missed,
+        gaps: said.gaps,
+        write_errors: said.write_errors,
+        last_segment_age_ms: said
+            .last_segment_unix_ms
+            .map(|then| clock::unix_ms().saturating_sub(then)),
+        restarts: service.restarts,
+        cpu_percent: round(service.cpu_percent),
+        memory_bytes: service.memory_bytes,
+    })
+}
+
+fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
+    let stream = camera.stream();
     let life = camera.life.borrow();
     let rings = camera.rings.borrow();
     let report = camera.report();
@@ -244,7 +379,7 @@ fn camera(camera: &Camera) -> CameraStatus {
     let codec = u32::try_from(figures.codec).ok();
     let codec = codec.and_then(camring_ring::Codec::from_u32);
     CameraStatus {
-        name: camera.stream.id.clone(),
+        name: camera.id.clone(),
         state: report.state,
         reason: report.reason,
         since: rfc3339(report.since_unix_ms),
@@ -297,10 +432,11 @@ fn camera(camera: &Camera) -> CameraStatus {
         audio: life.pid.and(Sound::from_word(figures.sound)),
         audio_frames: figures.audio_frames,
         views: (0..)
-            .zip(&camera.stream.views)
+            .zip(&stream.views)
             .zip(&report.views)
             .map(|((index, view), report)| view_status(&rings, index, view, report))
             .collect(),
+        recording: recording(supervisor, camera),
     }
 }
 

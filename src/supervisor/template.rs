@@ -241,28 +241,39 @@ impl Template {
             .ok_or_else(|| ForkError::Lost("it has ended".into()))
     }
 
-    /// Executes this binary again. On the main thread: when the thread that forked it ends, the
-    /// kernel kills it.
     fn start(&self) -> io::Result<Live> {
-        let (ours, theirs) = ControlSocket::pair()?;
-        let environment = ENVIRONMENT
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let child = Command::new("/proc/self/exe")
-            .arg0(format!("{:1$}", "camring: spawner", spawner::TITLE_ROOM))
-            .arg(spawner::ARGUMENT)
-            .arg(std::process::id().to_string())
-            .env_clear()
-            .envs(environment)
-            .envs(self.log.as_ref().map(|log| ("CAMRING_LOG", log)))
-            // Not in the terminal's foreground group: Ctrl-C is the supervisor's to hear.
-            .process_group(0)
-            .stdin(Stdio::from(theirs.into_fd()))
-            .spawn()?;
-        let process = self.reaper.watch(Pid::from_child(&child))?;
+        let log = self.log.as_deref();
+        let (process, control) = execute(&self.reaper, spawner::ARGUMENT, "camring: spawner", log)?;
         Ok(Live {
             process: Rc::new(process),
-            control: AsyncControl::new(ours)?,
+            control,
         })
     }
+}
+
+/// Executes this binary again, with `argument` and this process's pid, and a control socket as its
+/// standard input. On the main thread: when the thread that forked it ends, the kernel kills it.
+pub(super) fn execute(
+    reaper: &Reaper,
+    argument: &str,
+    title: &str,
+    log: Option<&str>,
+) -> io::Result<(Watched, AsyncControl)> {
+    let (ours, theirs) = ControlSocket::pair()?;
+    let environment = ENVIRONMENT
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let child = Command::new("/proc/self/exe")
+        .arg0(format!("{title:0$}", spawner::TITLE_ROOM))
+        .arg(argument)
+        .arg(std::process::id().to_string())
+        .env_clear()
+        .envs(environment)
+        .envs(log.map(|log| ("CAMRING_LOG", log)))
+        // Not in the terminal's foreground group: Ctrl-C is the supervisor's to hear.
+        .process_group(0)
+        .stdin(Stdio::from(theirs.into_fd()))
+        .spawn()?;
+    let process = reaper.watch(Pid::from_child(&child))?;
+    Ok((process, AsyncControl::new(ours)?))
 }

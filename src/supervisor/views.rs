@@ -25,9 +25,10 @@ impl Supervisor {
             return Ok(());
         }
         self.make_view_ring(camera, index).map_err(|refusal| {
-            let names = camera.stream.views.get(index as usize);
+            let stream = camera.stream();
+            let names = stream.views.get(index as usize);
             let name = names.map_or("?", |view| view.name.as_str());
-            let text = format!("view {name:?} of camera {:?}: {refusal}", camera.stream.id);
+            let text = format!("view {name:?} of camera {:?}: {refusal}", camera.id);
             tracing::debug!("{text}");
             (RefusalCode::MemoryBudget, text)
         })
@@ -45,7 +46,7 @@ impl Supervisor {
             // They cannot be told through it.
             Ok(()) => camera.rings.borrow().hang_up_on(old),
             Err(refusal) => {
-                tracing::warn!(camera = %camera.stream.id, view = index, "{refusal}");
+                tracing::warn!(camera = %camera.id, view = index, "{refusal}");
             }
         }
     }
@@ -53,11 +54,12 @@ impl Supervisor {
     /// Makes the ring of one of a camera's views, and hands it to the reader, if one runs.
     fn make_view_ring(&self, camera: &Camera, index: u32) -> Result<(), Refusal> {
         let kind = RingKind::View(index);
-        let Some(view) = camera.stream.views.get(index as usize) else {
+        let stream = camera.stream();
+        let Some(view) = stream.views.get(index as usize) else {
             return Err(impossible(0, format!("the stream has no view {index}")));
         };
         let first = camera.rings.borrow().first_sequence(kind, 1);
-        let spec = view.ring_spec(&camera.stream.ring, self.next_ring(), first);
+        let spec = view.ring_spec(&stream.ring, self.next_ring(), first);
         let needed = spec
             .file_size()
             .map_err(|error| impossible(spec.slot_bytes, error))?;
@@ -67,7 +69,7 @@ impl Supervisor {
 
 /// Which ring a view's name means.
 pub(super) fn find(camera: &Camera, name: &str, kind: RingKind) -> Result<RingKind, Refused> {
-    let stream = &camera.stream;
+    let stream = camera.stream();
     if kind == RingKind::Packets {
         let text = format!(
             "view {name:?} of camera {:?} has no access units: ask for those of the camera",

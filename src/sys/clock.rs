@@ -13,6 +13,14 @@ pub fn monotonic_ns() -> u64 {
         .wrapping_add(now.tv_nsec as u64)
 }
 
+/// CLOCK_BOOTTIME in nanoseconds: goes on while the machine sleeps, and is never set.
+pub fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    (now.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec as u64)
+}
+
 /// UTC in nanoseconds since the Unix epoch. May jump, back too.
 pub fn realtime_ns() -> i64 {
     let now = clock_gettime(ClockId::Realtime);

@@ -15,5 +15,6 @@ mod raw;
 pub mod usage;
 
 pub use raw::{
-    ForkedChild, TitleArea, exit_now, fork_detached, one_malloc_arena, take_stdin, watch_fd,
+    ForkedChild, TitleArea, clock_synchronised, exit_now, fork_detached, one_malloc_arena,
+    take_stdin, watch_fd,
 };

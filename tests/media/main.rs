@@ -1,5 +1,5 @@
 //! Decoding against the `ffmpeg` program: the same pixels, in a slot and copied; the same stream
-//! parameters as `ffprobe`.
+//! parameters as `ffprobe`; fragments that both read back as they were.
 
 mod area;
 mod clips;
@@ -7,6 +7,8 @@ mod damage;
 mod decode;
 mod jpeg;
 mod lifetime;
+mod mp4;
+mod muxer;
 mod paff;
 mod probe;
 mod ring;

@@ -157,7 +157,7 @@ fn daemon(arguments: &[String]) -> i32 {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let (_, site) = camring::config::load(Some(arguments[1].as_ref())).unwrap_or_else(|error| {
+    let (path, site) = camring::config::load(Some(arguments[1].as_ref())).unwrap_or_else(|error| {
         panic!("{error}");
     });
     match supervisor::run(
@@ -165,6 +165,7 @@ fn daemon(arguments: &[String]) -> i32 {
         &Options {
             group: None,
             log: None,
+            config: Some(path),
         },
     ) {
         Ok(()) => 0,

@@ -240,6 +240,13 @@ impl Frame {
         }
     }
 
+    /// How many bytes of the slot lie behind [`Frame::data`]: mapped, of no meaning. Vector code may
+    /// read so far beyond the last row.
+    pub fn padding(&self) -> usize {
+        let slot_bytes = self.attachment.ring.payload(self.slot);
+        slot_bytes.map_or(0, |(_, bytes)| bytes.saturating_sub(self.data().len()))
+    }
+
     /// The slot's payload from its start to the end of the last row of any plane. Plane offsets
     /// of the descriptor count from its start.
     pub fn data(&self) -> &[u8] {

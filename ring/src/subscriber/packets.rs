@@ -108,6 +108,13 @@ impl PacketSubscription {
         }
     }
 
+    /// Goes to the unit with this number: the next one that [`PacketSubscription::next`] gives, if it
+    /// is there.
+    pub fn seek(&mut self, sequence: u64) {
+        self.reader.seek(sequence);
+        self.watch.set_seen(sequence.saturating_sub(1));
+    }
+
     /// One unit by number, whatever the position.
     pub fn read(
         &self,

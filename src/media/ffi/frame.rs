@@ -90,6 +90,12 @@ impl Frame {
         }
     }
 
+    /// Whether its pixels are nobody else's.
+    pub(super) fn is_writable(&self) -> bool {
+        // SAFETY: a valid frame; the call changes nothing.
+        unsafe { av::av_frame_is_writable(self.0.as_ptr()) > 0 }
+    }
+
     pub(super) fn as_ptr(&self) -> *const av::AVFrame {
         self.0.as_ptr()
     }

@@ -26,19 +26,29 @@ impl Drop for Encoder {
 pub(in crate::media) fn encode(image: &Image<'_>, scale: u8) -> Result<Vec<u8>, MediaError> {
     log::install();
     let source = frame_of(image)?;
+    let colours = Colours {
+        range: range_of(image.range, image.format),
+        matrix: image.matrix,
+    };
+    encode_frame(&source, image.format, colours, scale)
+}
+
+/// Encodes a frame whose samples are of `format`.
+pub(super) fn encode_frame(
+    source: &Frame,
+    format: PixelFormat,
+    colours: Colours,
+    scale: u8,
+) -> Result<Vec<u8>, MediaError> {
     // Full range is said by the range, not by the deprecated yuvj formats.
-    let format = match image.format {
+    let format = match format {
         PixelFormat::I422 | PixelFormat::I422p10 => av::AVPixelFormat::AV_PIX_FMT_YUV422P,
         PixelFormat::I444 | PixelFormat::I444p10 | PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
             av::AVPixelFormat::AV_PIX_FMT_YUV444P
         }
         _ => av::AVPixelFormat::AV_PIX_FMT_YUV420P,
     };
-    let colours = Colours {
-        range: range_of(image),
-        matrix: image.matrix,
-    };
-    let mut frame = convert_colours(&source, colours, format, "jpeg", Colours::JPEG)?;
+    let mut frame = convert_colours(source, colours, format, "jpeg", Colours::JPEG)?;
     let encoder = open(frame.as_ptr(), format, scale)?;
     let context = encoder.0.as_ptr();
     let mut packet = Packet::new()?;
@@ -93,8 +103,8 @@ fn open(
 }
 
 /// Gray and RGB are full range unless they say otherwise, YUV is limited.
-pub(super) fn range_of(image: &Image<'_>) -> ColorRange {
-    match (image.range, image.format) {
+pub(super) fn range_of(range: ColorRange, format: PixelFormat) -> ColorRange {
+    match (range, format) {
         (ColorRange::Unknown, PixelFormat::Gray8 | PixelFormat::Rgb24 | PixelFormat::Bgr24) => {
             ColorRange::Full
         }

@@ -13,11 +13,16 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod canvas;
 mod decoder;
 mod demuxer;
+mod encoder;
 mod frame;
 pub(super) mod jpeg;
 mod log;
+mod mp4_reader;
+mod mp4_writer;
+mod muxer;
 mod picture;
 mod pixel;
 pub(super) mod rgb;
@@ -32,8 +37,13 @@ use std::ffi::{CStr, c_int};
 use ffmpeg_next::ffi as av;
 
 pub use buffers::{PictureSlots, SlotBuffer};
+pub use canvas::{Canvas, CanvasScaler};
 pub use decoder::{Decoder, DecoderOptions, Skip};
 pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt, Track};
+pub use encoder::{ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Rate, VideoEncoder};
+pub use mp4_reader::{Mp4Reader, Mp4Sample, Mp4Track, TrackDescription, TrackKind};
+pub use mp4_writer::{Mp4Writer, OutSample, TrackSource};
+pub use muxer::{FragmentMuxer, SampleTime, TrackSpec, VIDEO_TIMESCALE};
 pub use picture::Picture;
 pub use ring::{PublishError, Published, RingSlots};
 pub use tap::{Notes, Step};

@@ -190,6 +190,12 @@ impl Picture {
         if sane { (num, den) } else { (1, 1) }
     }
 
+    /// Reads its frame; no decoder draws meanwhile.
+    pub(super) fn with_frame<T>(&self, read: impl FnOnce(&Frame) -> T) -> T {
+        let _drawing = self.shared.draw();
+        read(&self.frame)
+    }
+
     /// Scales it into `planes`, as [`Rescaler::scale`] says.
     pub(in crate::media) fn scale_into(
         &self,

@@ -2,6 +2,7 @@
 
 use ffmpeg_next::ffi as av;
 
+use super::frame::Frame;
 use super::jpeg::{frame_of, range_of};
 use super::scale::{Colours, convert_colours};
 use crate::media::jpeg::Image;
@@ -11,23 +12,33 @@ use crate::media::{ColorRange, MediaError};
 pub(in crate::media) fn append(image: &Image<'_>, out: &mut Vec<u8>) -> Result<(), MediaError> {
     let source = frame_of(image)?;
     let from = Colours {
-        range: range_of(image),
+        range: range_of(image.range, image.format),
         matrix: image.matrix,
     };
+    append_frame(&source, from, out)
+}
+
+/// Appends a frame in the same way.
+pub(super) fn append_frame(
+    source: &Frame,
+    from: Colours,
+    out: &mut Vec<u8>,
+) -> Result<(), MediaError> {
     let to = Colours {
         range: ColorRange::Full,
-        matrix: image.matrix,
+        matrix: from.matrix,
     };
     let format = av::AVPixelFormat::AV_PIX_FMT_RGB24;
-    let frame = convert_colours(&source, from, format, "rgb24", to)?;
+    let frame = convert_colours(source, from, format, "rgb24", to)?;
+    let (width, height) = frame.size();
     let (pixels, linesize) = frame.plane(0);
     let linesize = usize::try_from(linesize).unwrap_or(0);
-    let row = image.width as usize * 3;
+    let row = width as usize * 3;
     if pixels.is_null() || linesize < row {
         return Err(MediaError::Geometry("a plane is missing"));
     }
-    out.reserve(row * image.height as usize);
-    for line in 0..image.height as usize {
+    out.reserve(row * height as usize);
+    for line in 0..height as usize {
         // SAFETY: convert_colours made this frame with `height` rows of `linesize` ≥ `row` bytes, all
         // of them written by swscale, and nobody else has it.
         let bytes = unsafe { std::slice::from_raw_parts(pixels.add(line * linesize), row) };

@@ -244,6 +244,63 @@ impl Rescaler {
     }
 }
 
+/// Scales frame after frame into others; keeps what swscale has worked out as long as neither side
+/// changes. For one thread at a time.
+#[derive(Default)]
+pub(super) struct FrameScaler(Option<(Side, Side, Scaler)>);
+
+impl FrameScaler {
+    /// Scales `source` into `target`, which has its format, size and buffers already.
+    pub(super) fn scale(
+        &mut self,
+        source: &Frame,
+        from: Colours,
+        target: &mut Frame,
+        to: Colours,
+    ) -> Result<(), MediaError> {
+        let error = || MediaError::Convert {
+            from: pixel::name(source.format()),
+            to: "what is encoded",
+        };
+        let side = |frame: &Frame, colours| {
+            let (width, height) = frame.size();
+            Some(Side {
+                width: c_int::try_from(width).ok()?,
+                height: c_int::try_from(height).ok()?,
+                format: pixel::from_raw(frame.format())?,
+                colours,
+            })
+        };
+        let from = side(source, from).ok_or_else(error)?;
+        let into = side(target, to).ok_or_else(error)?;
+        let kept = self.0.take();
+        let scaler = match kept.filter(|(a, b, _)| (*a, *b) == (from, into)) {
+            Some((.., scaler)) => scaler,
+            None => Scaler::new(from, into, VIEW_FLAGS).ok_or_else(error)?,
+        };
+        let raw = target.as_mut_ptr();
+        // SAFETY: both frames have the format and size for which the context was made. The target is
+        // ours alone, with buffers that av_frame_get_buffer padded; the source's were padded by
+        // libavcodec, or are a ring's, with as much of its slot behind the last row (`Canvas::of_ring`).
+        let rows = unsafe {
+            av::sws_scale(
+                scaler.0.as_ptr(),
+                (&raw const (*source.as_ptr()).data).cast(),
+                (&raw const (*source.as_ptr()).linesize).cast(),
+                0,
+                from.height,
+                (&raw const (*raw).data).cast(),
+                (&raw const (*raw).linesize).cast(),
+            )
+        };
+        self.0 = Some((from, into, scaler));
+        match rows == into.height {
+            true => Ok(()),
+            false => Err(error()),
+        }
+    }
+}
+
 struct Scaler(NonNull<av::SwsContext>);
 
 // SAFETY: nothing in the context belongs to a thread (one slice thread, the caller's); it is used by

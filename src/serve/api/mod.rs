@@ -6,4 +6,6 @@ pub mod events;
 pub mod markers;
 pub mod media;
 pub mod openapi;
+pub mod params;
+pub mod protections;
 pub mod recordings;

@@ -1,0 +1,248 @@
+//! Recording a stream as the camera sends it: nothing is decoded or encoded.
+#![deny(unsafe_code)]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use camring_ring::{Codec, UnitDescriptor, UnitFlags};
+
+use super::parameters::Sets;
+use super::rendition::{Cut, Follows, RenditionWriter, Sample};
+use super::source::{Source, Unit};
+use crate::control::hls::{HlsReport, HlsState};
+use crate::media::VIDEO_TIMESCALE;
+use crate::recording::{Rendition, Tree};
+
+/// How long a rendition that cannot be opened (another writer has it, the disk is read-only) is left
+/// alone.
+const OPEN_PAUSE: Duration = Duration::from_secs(2);
+
+/// Records one stream, in rendition `source`.
+#[derive(Debug)]
+pub struct Copy {
+    source: Source,
+    rendition: Rendition,
+    cut: Cut,
+    writer: Option<RenditionWriter>,
+    /// Why there is no writer, and when the next try is.
+    closed: Option<(io::Error, Instant)>,
+    unit: Vec<u8>,
+    /// What is added to the ring's times, so that none is negative.
+    shift: i64,
+    unplayable: Option<Codec>,
+    /// Whether the ring was asked for what a former process left off at.
+    asked: bool,
+    before: Counted,
+}
+
+/// Of writers that are gone, and of units without one.
+#[derive(Debug, Default)]
+struct Counted {
+    errors: u64,
+    dropped: u64,
+}
+
+impl Copy {
+    /// Nothing is contacted or written yet.
+    pub fn new(socket: PathBuf, data_dir: &Path, stream: &str, cut: Cut) -> Self {
+        Self {
+            source: Source::new(socket, stream.to_owned()),
+            rendition: Tree::new(data_dir).rendition(stream, Rendition::SOURCE),
+            cut,
+            writer: None,
+            closed: None,
+            unit: Vec::new(),
+            shift: 0,
+            unplayable: None,
+            asked: false,
+            before: Counted::default(),
+        }
+    }
+
+    /// Opens the rendition now, rather than with the first unit.
+    ///
+    /// # Errors
+    /// As [`RenditionWriter::open`].
+    pub fn open(&mut self) -> io::Result<()> {
+        if self.writer.is_none() {
+            self.writer = Some(RenditionWriter::open(self.rendition.clone(), self.cut)?);
+            self.closed = None;
+        }
+        Ok(())
+    }
+
+    /// Takes all units that are there, and waits for more: `most` at most.
+    pub fn work(&mut self, most: Duration) {
+        let due = self
+            .closed
+            .as_ref()
+            .is_none_or(|(_, at)| Instant::now() >= *at);
+        if due && let Err(error) = self.open() {
+            if self.closed.is_none() {
+                let folder = self.rendition.folder.display();
+                tracing::warn!("cannot record in {folder}: {error}; tried again");
+            }
+            self.before.errors += u64::from(error.kind() != io::ErrorKind::WouldBlock);
+            self.closed = Some((error, Instant::now() + OPEN_PAUSE));
+        }
+        if !self.asked && self.writer.is_some() && self.source.ready() {
+            self.asked = true;
+            self.go_on();
+        }
+        while let Some(unit) = self.source.next(&mut self.unit) {
+            self.take(&unit);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.tick();
+        }
+        self.source.wait(most);
+    }
+
+    /// Writes what is open and waits until it is on the disk.
+    pub fn finish(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.finish();
+        }
+    }
+
+    /// How it goes.
+    pub fn report(&self) -> HlsReport {
+        let counts = self.writer.as_ref().map(|writer| writer.counts().clone());
+        let counts = counts.unwrap_or_default();
+        let errors = self
+            .writer
+            .as_ref()
+            .map_or(0, RenditionWriter::write_errors);
+        let (state, reason) = self.state();
+        HlsReport {
+            state,
+            reason,
+            segments: counts.segments,
+            bytes: counts.bytes,
+            units: counts.units,
+            units_missed: self.source.missed() + counts.units_dropped + self.before.dropped,
+            gaps: counts.gaps,
+            write_errors: errors + self.before.errors,
+            last_segment_unix_ms: counts.last_segment_unix_ms,
+        }
+    }
+
+    fn state(&self) -> (HlsState, String) {
+        if let Some((error, _)) = &self.closed {
+            let folder = self.rendition.folder.display();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock => (
+                    HlsState::Failed,
+                    format!("another process records in {folder}: stop it (camring hls?)"),
+                ),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    (HlsState::DiskFull, format!("no room in {folder}"))
+                }
+                _ => (
+                    HlsState::Failed,
+                    format!("cannot record in {folder}: {error}"),
+                ),
+            };
+        }
+        if let Some(codec) = self.unplayable {
+            let reason = format!("{codec} cannot be copied: set mode = \"encode\"");
+            return (HlsState::Failed, reason);
+        }
+        let writer = self.writer.as_ref();
+        if let Some(trouble) = writer.and_then(RenditionWriter::trouble) {
+            let state = match trouble.full {
+                true => HlsState::DiskFull,
+                false => HlsState::Failed,
+            };
+            return (state, trouble.text.clone());
+        }
+        match writer.is_some_and(RenditionWriter::is_recording) {
+            true => (HlsState::Recording, String::new()),
+            false if self.source.trouble().is_empty() => (
+                HlsState::Waiting,
+                "for a key frame of the camera".to_owned(),
+            ),
+            false => (HlsState::Waiting, self.source.trouble().to_owned()),
+        }
+    }
+
+    /// Goes on where a killed process left off, if the ring still has what came next.
+    fn go_on(&mut self) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let Some(left_off) = writer.left_off() else {
+            return;
+        };
+        let found = self.source.go_on_after(|unit| {
+            // The index keeps µs.
+            let off = unit.capture_time_ns.abs_diff(left_off.capture_ns);
+            off <= 1_000 && sample(unit).pts <= left_off.time
+        });
+        let Some((last, key)) = found else {
+            return;
+        };
+        let mut last_sample = sample(&last);
+        self.shift = left_off.time - last_sample.pts;
+        last_sample.dts += self.shift;
+        last_sample.pts += self.shift;
+        let sets = Sets::of(last.codec, &key);
+        let resumed = sets.is_some_and(|sets| writer.go_on(&last_sample, sets));
+        tracing::debug!(
+            resumed,
+            unit = last.sequence,
+            "a former process's recording"
+        );
+    }
+
+    fn take(&mut self, unit: &Unit) {
+        let descriptor = &unit.descriptor;
+        let Some(writer) = &mut self.writer else {
+            self.before.dropped += 1;
+            return;
+        };
+        if !matches!(descriptor.codec, Codec::H264 | Codec::H265) {
+            self.unplayable = Some(descriptor.codec);
+            self.before.dropped += 1;
+            return;
+        }
+        self.unplayable = None;
+        let mut sample = sample(descriptor);
+        let key = sample.key;
+        if unit.breaks {
+            sample.follows = Follows::Break;
+            // The first pictures of a stream with B pictures are decoded before time 0.
+            self.shift = sample.dts.saturating_neg().max(0);
+        } else if !key && descriptor.flags.contains(UnitFlags::GOP_INCOMPLETE) {
+            writer.interrupt();
+        }
+        sample.dts = sample.dts.saturating_add(self.shift);
+        sample.pts = sample.pts.saturating_add(self.shift);
+        writer.push(sample, &self.unit);
+    }
+}
+
+fn sample(unit: &UnitDescriptor) -> Sample {
+    let flag = |flag| unit.flags.contains(flag);
+    let rate = i128::from(VIDEO_TIMESCALE);
+    let scale = |time: i64| {
+        let ticks = i128::from(time) * rate / i128::from(unit.time_base_den.max(1));
+        // Room for sums and differences.
+        let most = i128::from(i64::MAX / 4);
+        i64::try_from(ticks.clamp(-most, most)).unwrap_or(0)
+    };
+    Sample {
+        codec: unit.codec,
+        dts: scale(unit.dts),
+        pts: scale(unit.pts),
+        key: flag(UnitFlags::KEY),
+        capture_ns: unit.capture_time_ns,
+        sender_report: flag(UnitFlags::CAPTURE_TIME_FROM_SENDER_REPORT),
+        follows: match flag(UnitFlags::DISCONTINUITY) {
+            true => Follows::Jump,
+            false => Follows::On,
+        },
+        loss_before: flag(UnitFlags::LOSS_BEFORE),
+    }
+}

@@ -1,0 +1,208 @@
+//! A stream's access units, for as long as the recording lasts: attached to the daemon like anybody,
+//! and again when the daemon, the ring or the camera has gone.
+//!
+//! Promises: every unit that the ring still has is given out, in order, once; a unit says when it does
+//! not follow the one before. No call waits for a unit but [`Source::wait`].
+#![deny(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use camring_ring::{
+    AttachError, AttachOptions, Client, PacketSubscription, RETRY_PAUSE, RingError, UnitDescriptor,
+    UnitFlags,
+};
+
+/// Where units come from.
+#[derive(Debug)]
+pub struct Source {
+    socket: PathBuf,
+    stream: String,
+    client: Option<Client>,
+    units: Option<PacketSubscription>,
+    retry_at: Option<Instant>,
+    trouble: String,
+    /// The last unit given out, and the ring it was in.
+    last: Option<(u64, UnitDescriptor)>,
+    missed: u64,
+}
+
+/// A unit, its bytes aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// As in the ring.
+    pub descriptor: UnitDescriptor,
+    /// It is not the successor of the unit given out before: units are missing, or another reader
+    /// process or ring has its own times.
+    pub breaks: bool,
+}
+
+impl Source {
+    /// Nothing is contacted yet.
+    pub fn new(socket: PathBuf, stream: String) -> Self {
+        Self {
+            socket,
+            stream,
+            client: None,
+            units: None,
+            retry_at: None,
+            trouble: String::new(),
+            last: None,
+            missed: 0,
+        }
+    }
+
+    /// The next unit, its bytes in `bytes`. `None`: none yet.
+    pub fn next(&mut self, bytes: &mut Vec<u8>) -> Option<Unit> {
+        if self.units.is_none() && !self.attach() {
+            return None;
+        }
+        let units = self.units.as_mut()?;
+        let found = units.next(bytes);
+        self.missed += units.missed();
+        match found {
+            Ok(found) => {
+                let descriptor = found?;
+                let ring = units.reader().ring_id();
+                let breaks = self.last.is_none_or(|(last_ring, last)| {
+                    last_ring != ring
+                        || last.generation != descriptor.generation
+                        || last.sequence + 1 != descriptor.sequence
+                });
+                self.last = Some((ring, descriptor));
+                Some(Unit { descriptor, breaks })
+            }
+            Err(RingError::BadFrame { .. }) => {
+                self.missed += 1;
+                None
+            }
+            Err(error) => {
+                self.detach(&error);
+                None
+            }
+        }
+    }
+
+    /// Waits until there may be a unit, or until the time is over.
+    pub fn wait(&mut self, timeout: Duration) {
+        let Some(units) = &mut self.units else {
+            let pause = self.retry_at.map_or(RETRY_PAUSE, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            std::thread::sleep(pause.min(timeout));
+            return;
+        };
+        if let Err(error) = units.wait(Some(timeout)) {
+            self.detach(&error);
+        }
+    }
+
+    /// Attaches, where that is not done yet. Does not wait for what is not there.
+    pub fn ready(&mut self) -> bool {
+        self.units.is_some() || self.attach()
+    }
+
+    /// Looks for a unit that was given out in a former life, and goes on after it: its descriptor, and
+    /// the bytes of the key frame that begins its group of pictures. `None`: the ring has one of them
+    /// no longer, and nothing has changed.
+    pub fn go_on_after(
+        &mut self,
+        is_it: impl Fn(&UnitDescriptor) -> bool,
+    ) -> Option<(UnitDescriptor, Vec<u8>)> {
+        let units = self.units.as_mut()?;
+        let mut bytes = Vec::new();
+        let mut last = None;
+        for sequence in units.reader().available().rev() {
+            let unit = units.read(sequence, &mut bytes).ok()??;
+            if last.is_none() && is_it(&unit) {
+                last = Some(unit);
+            }
+            if let Some(last) = last
+                && unit.flags.contains(UnitFlags::KEY)
+            {
+                units.seek(last.sequence + 1);
+                self.last = Some((units.reader().ring_id(), last));
+                return Some((last, bytes));
+            }
+        }
+        None
+    }
+
+    /// Units that the ring no longer had.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Why there are none: empty while attached.
+    pub fn trouble(&self) -> &str {
+        &self.trouble
+    }
+
+    fn detach(&mut self, error: &RingError) {
+        if matches!(error, RingError::Disconnected) {
+            self.client = None;
+        }
+        self.units = None;
+        self.failed(error.to_string());
+    }
+
+    fn failed(&mut self, text: String) {
+        if text != self.trouble {
+            tracing::debug!("not attached: {text}");
+        }
+        self.trouble = text;
+        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+    }
+
+    fn attach(&mut self) -> bool {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        match self.try_attach() {
+            Ok(units) => {
+                self.units = Some(units);
+                self.retry_at = None;
+                self.trouble.clear();
+                true
+            }
+            Err(error) => {
+                if matches!(error, AttachError::Disconnected | AttachError::Io(_)) {
+                    self.client = None;
+                }
+                self.failed(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn try_attach(&mut self) -> Result<PacketSubscription, AttachError> {
+        let client = match &self.client {
+            Some(client) => client,
+            None => self.client.insert(Client::connect(&self.socket)?),
+        };
+        let options = AttachOptions {
+            // Asked again by ourselves.
+            timeout: Duration::ZERO,
+            ..AttachOptions::default()
+        };
+        let mut units = client.attach_packets(&self.stream, &options)?;
+        let from = match self.last {
+            // The same ring: go on where we were. Its number alone does not say so: another daemon
+            // begins to count anew.
+            Some((ring, last)) if ring == units.reader().ring_id() => {
+                let known = units.read(last.sequence, &mut Vec::new());
+                let same = known.is_ok_and(|unit| unit == Some(last));
+                same.then_some(last.sequence + 1)
+            }
+            _ => None,
+        };
+        let available = units.reader().available();
+        units.seek(match (from, self.last) {
+            (Some(from), _) => from,
+            // Another ring: all of it is new.
+            (None, Some(_)) => available.start,
+            (None, None) => units.reader().newest_key().unwrap_or(available.start),
+        });
+        Ok(units)
+    }
+}

@@ -1,0 +1,334 @@
+// Adding a camera, with a probe first, and changing one.
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { api, messageOf } from "../lib/api";
+import { bitrate } from "../lib/format";
+import type { Camera } from "../lib/model";
+import { cameraPath, go } from "../lib/router";
+import { cameras, refresh } from "../lib/state";
+import { Icon } from "../ui/icons";
+import { Dialog, Field, Note, toast } from "../ui/parts";
+
+const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/i;
+
+export function nameProblem(name: string, taken: string[]): string | null {
+  if (!name) return "A name is needed: it is in addresses and in the log";
+  if (!NAME.test(name)) return "Letters, digits, - and _; a letter or digit first";
+  if (taken.includes(name)) return "There is a camera of that name";
+  return null;
+}
+
+export function urlProblem(url: string): string | null {
+  if (!url) return "The address is needed";
+  if (!/^rtsps?:\/\/[^/\s]+/i.test(url)) return "It begins with rtsp:// or rtsps://, then the camera's host";
+  if (/\s/.test(url)) return "An address has no spaces";
+  return null;
+}
+
+/** Takes a user name and password out of an address, so that they are not shown again. */
+export function splitLogin(url: string): { url: string; user: string; password: string } {
+  const found = /^(rtsps?:\/\/)([^/@\s]+)@(.+)$/i.exec(url);
+  if (!found?.[1] || !found[2] || !found[3]) return { url, user: "", password: "" };
+  const at = found[2].indexOf(":");
+  const decode = (text: string): string => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
+  };
+  return {
+    url: found[1] + found[3],
+    user: decode(at < 0 ? found[2] : found[2].slice(0, at)),
+    password: at < 0 ? "" : decode(found[2].slice(at + 1)),
+  };
+}
+
+function withLogin(url: string, user: string, password: string): string {
+  if (!user) return url;
+  return url.replace(/^(rtsps?:\/\/)/i, `$1${encodeURIComponent(user)}:${encodeURIComponent(password)}@`);
+}
+
+interface Found {
+  label: string;
+  value: string;
+}
+
+/** What a probe found, as lines; unknown fields are left out. */
+export function readProbe(answer: unknown): Found[] {
+  const raw = (answer ?? {}) as Record<string, unknown>;
+  const inner = (raw.report ?? raw.stream ?? raw) as Record<string, unknown>;
+  const streams = Array.isArray(inner.streams) ? (inner.streams as Record<string, unknown>[]) : [];
+  const video = (inner.video ?? streams.find((each) => (each.media ?? each.kind) === "video") ?? inner) as Record<string, unknown>;
+  const out: Found[] = [];
+  const say = (label: string, value: unknown, format = (given: number): string => String(given)): void => {
+    if (typeof value === "number") out.push({ label, value: format(value) });
+    else if (typeof value === "string" && value) out.push({ label, value });
+  };
+  say("Codec", video.codec);
+  if (typeof video.width === "number" && typeof video.height === "number") {
+    out.push({ label: "Size", value: `${video.width} × ${video.height}` });
+  }
+  say("Pictures a second", video.fps, (n) => n.toFixed(1));
+  say("Bit rate", video.kbit_s ?? video.kbit ?? video.kbit_per_s, bitrate);
+  if (typeof video.bits_per_second === "number") out.push({ label: "Bit rate", value: bitrate(video.bits_per_second / 1000) });
+  say("Key frame every", video.key_interval_s ?? video.gop_s ?? video.key_frame_interval_s, (n) => `${n.toFixed(1)} s`);
+  say("Audio", (inner.audio as Record<string, unknown> | undefined)?.codec ?? inner.audio);
+  say("Server", inner.server);
+  return out;
+}
+
+interface Values {
+  name: string;
+  url: string;
+  user: string;
+  password: string;
+  transport: string;
+  record: string;
+}
+
+function Connection({ values, set, wrong, hint }: { values: Values; set: (change: Partial<Values>) => void; wrong: string | null; hint?: string }): JSX.Element {
+  return (
+    <>
+      <Field label="Address" wrong={wrong} hint={hint ?? "As in the camera's manual, such as rtsp://192.0.2.10/stream1"}>
+        <input
+          class="input mono"
+          name="url"
+          inputMode="url"
+          autoComplete="off"
+          spellcheck={false}
+          aria-invalid={wrong !== null}
+          value={values.url}
+          onInput={(event) => set({ url: event.currentTarget.value.trim() })}
+          onBlur={() => {
+            const parts = splitLogin(values.url);
+            if (parts.user) set(parts);
+          }}
+        />
+      </Field>
+      <div class="pair">
+        <Field label="User" hint="If the camera asks for one">
+          <input class="input" name="user" autoComplete="off" value={values.user} onInput={(event) => set({ user: event.currentTarget.value })} />
+        </Field>
+        <Field label="Password">
+          <input
+            class="input"
+            name="password"
+            type="password"
+            autoComplete="new-password"
+            value={values.password}
+            onInput={(event) => set({ password: event.currentTarget.value })}
+          />
+        </Field>
+      </div>
+    </>
+  );
+}
+
+export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
+  const [values, setValues] = useState<Values>({ name: "", url: "", user: "", password: "", transport: "tcp", record: "copy" });
+  const [tried, setTried] = useState(false);
+  const [probing, setProbing] = useState(false);
+  const [found, setFound] = useState<{ lines: Found[]; wrong: string | null } | null>(null);
+  const [saving, setSaving] = useState(false);
+  const [wrong, setWrong] = useState<string | null>(null);
+  const stop = useRef(new AbortController());
+  useEffect(() => () => stop.current.abort(), []);
+  const set = (change: Partial<Values>): void => {
+    setValues((before) => ({ ...before, ...change }));
+    if ("url" in change || "user" in change || "password" in change || "transport" in change) setFound(null);
+  };
+  const taken = (cameras.value ?? []).map((each) => each.name);
+  const badName = tried ? nameProblem(values.name, taken) : null;
+  const badUrl = tried ? urlProblem(values.url) : null;
+  const settings = (): Record<string, unknown> => ({
+    url: withLogin(values.url, values.user, values.password),
+    ...(values.transport === "tcp" ? {} : { transport: values.transport }),
+  });
+
+  const probe = async (): Promise<void> => {
+    if (urlProblem(values.url)) { setTried(true); return; }
+    setProbing(true);
+    setFound(null);
+    setWrong(null);
+    stop.current = new AbortController();
+    try {
+      setFound({ lines: readProbe(await api.probe(settings(), stop.current.signal)), wrong: null });
+    } catch (error) {
+      if (!stop.current.signal.aborted) setFound({ lines: [], wrong: messageOf(error) });
+    } finally {
+      setProbing(false);
+    }
+  };
+
+  const add = async (): Promise<void> => {
+    setTried(true);
+    if (nameProblem(values.name, taken) ?? urlProblem(values.url)) return;
+    setSaving(true);
+    setWrong(null);
+    try {
+      await api.addCamera({ name: values.name, ...settings(), record: { mode: values.record } });
+      toast(`${values.name} was added`);
+      await refresh();
+      onClose();
+      go(cameraPath(values.name));
+    } catch (error) {
+      setWrong(messageOf(error));
+      setSaving(false);
+    }
+  };
+
+  return (
+    <Dialog title="Add a camera" onClose={onClose}>
+      <form
+        class="stack"
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          void add();
+        }}
+      >
+        <Connection values={values} set={set} wrong={badUrl} />
+        <div class="pair">
+          <Field label="Transport" hint="TCP suits nearly every camera">
+            <select class="input" name="transport" value={values.transport} onChange={(event) => set({ transport: event.currentTarget.value })}>
+              <option value="tcp">TCP</option>
+              <option value="udp">UDP</option>
+            </select>
+          </Field>
+          <div class="field">
+            <span>What does it send?</span>
+            <button type="button" class="button" disabled={probing} onClick={() => void probe()}>
+              <Icon name={probing ? "busy" : "eye"} />
+              {probing ? "Probing…" : "Probe"}
+            </button>
+          </div>
+        </div>
+        {found ? (
+          found.wrong ? (
+            <Note tone="bad">{found.wrong}</Note>
+          ) : (
+            <div class="note good" role="status" data-probe="ok">
+              <Icon name="check" />
+              <dl class="facts">
+                {found.lines.length ? (
+                  found.lines.map((line) => (
+                    <>
+                      <dt>{line.label}</dt>
+                      <dd class="number">{line.value}</dd>
+                    </>
+                  ))
+                ) : (
+                  <dd>The camera answers.</dd>
+                )}
+              </dl>
+            </div>
+          )
+        ) : null}
+        <div class="pair">
+          <Field label="Name" wrong={badName} hint="Such as front-door">
+            <input
+              class="input"
+              name="name"
+              autoComplete="off"
+              spellcheck={false}
+              aria-invalid={badName !== null}
+              value={values.name}
+              onInput={(event) => set({ name: event.currentTarget.value.trim() })}
+            />
+          </Field>
+          <Field label="Recording" hint="Needed for video and going back in time">
+            <select class="input" name="record" value={values.record} onChange={(event) => set({ record: event.currentTarget.value })}>
+              <option value="copy">As the camera sends it</option>
+              <option value="encode">Encoded anew (MJPEG, H.265)</option>
+              <option value="off">Off</option>
+            </select>
+          </Field>
+        </div>
+        {wrong ? <Note tone="bad">{wrong}</Note> : null}
+        <footer>
+          <button type="button" class="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="button primary" disabled={saving}>
+            {saving ? <Icon name="busy" /> : null}
+            Add camera
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}
+
+/** Changes an existing camera: only what was touched is sent. */
+export function EditCamera({ camera, onClose }: { camera: Camera; onClose: () => void }): JSX.Element {
+  const first = camera.streams[0];
+  const single = camera.streams.length === 1;
+  const before: Values = { name: camera.name, url: first?.url ?? "", user: "", password: "", transport: "", record: first?.recording.mode ?? "off" };
+  const [values, setValues] = useState(before);
+  const [saving, setSaving] = useState(false);
+  const [wrong, setWrong] = useState<string | null>(null);
+  const set = (change: Partial<Values>): void => setValues((now) => ({ ...now, ...change }));
+  const taken = (cameras.value ?? []).map((each) => each.name).filter((each) => each !== camera.name);
+  const badName = nameProblem(values.name, taken);
+  const changedUrl = values.url !== before.url || values.user !== "";
+  const badUrl = changedUrl ? (values.url.includes("***") ? "The whole address is needed; its password is not shown here" : urlProblem(values.url)) : null;
+  const save = async (): Promise<void> => {
+    if (badName ?? badUrl) return;
+    const change: Record<string, unknown> = {};
+    if (values.name !== camera.name) change.name = values.name;
+    if (single && changedUrl) change.url = withLogin(values.url, values.user, values.password);
+    if (values.record !== before.record) change.record = { mode: values.record };
+    if (Object.keys(change).length === 0) { onClose(); return; }
+    setSaving(true);
+    setWrong(null);
+    try {
+      await api.changeCamera(camera.name, change);
+      toast(`${values.name} was changed`);
+      await refresh();
+      onClose();
+      if (values.name !== camera.name) go(cameraPath(values.name));
+    } catch (error) {
+      setWrong(messageOf(error));
+      setSaving(false);
+    }
+  };
+  return (
+    <Dialog title={`Settings of ${camera.name}`} onClose={onClose}>
+      <form
+        class="stack"
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          void save();
+        }}
+      >
+        <Field label="Name" wrong={badName} hint={values.name === camera.name ? undefined : "Recordings stay under the old name"}>
+          <input class="input" name="name" autoComplete="off" value={values.name} onInput={(event) => set({ name: event.currentTarget.value.trim() })} />
+        </Field>
+        {single ? (
+          <Connection values={values} set={set} wrong={badUrl} hint="Left as it is: the login stays, too" />
+        ) : (
+          <Note>This camera has several streams; their addresses are in config.toml.</Note>
+        )}
+        <Field label="Recording">
+          <select class="input" name="record" value={values.record} onChange={(event) => set({ record: event.currentTarget.value })}>
+            <option value="copy">As the camera sends it</option>
+            <option value="encode">Encoded anew (MJPEG, H.265)</option>
+            <option value="off">Off</option>
+          </select>
+        </Field>
+        {wrong ? <Note tone="bad">{wrong}</Note> : null}
+        <footer>
+          <button type="button" class="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="button primary" disabled={saving || (badName ?? badUrl) !== null}>
+            {saving ? <Icon name="busy" /> : null}
+            Save
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}

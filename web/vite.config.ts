@@ -1,0 +1,37 @@
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+// `npm run dev`: the pages with live reload. With CAMRING_URL they talk to a running daemon, else to the mock.
+const daemon = process.env.CAMRING_URL;
+
+export default defineConfig(async ({ command }): Promise<ViteUserConfig> => ({
+  plugins:
+    command === "serve" && !process.env.VITEST && !daemon ? [(await import("./mock/server")).mock()] : [],
+  esbuild: { jsx: "automatic", jsxImportSource: "preact" },
+  build: {
+    target: "es2022",
+    // Small files stay files: the pages' Content-Security-Policy allows nothing inline.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 700,
+  },
+  server: {
+    host: "127.0.0.1",
+    ...(daemon ? { proxy: { "/api": daemon, "/hls": daemon, "/dash": daemon } } : {}),
+  },
+  test: {
+    projects: [
+      { extends: true, test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
+      {
+        extends: true,
+        test: {
+          name: "browser",
+          include: ["tests/browser/**/*.test.ts"],
+          environment: "node",
+          poolOptions: { forks: { singleFork: true } },
+          testTimeout: 120_000,
+          hookTimeout: 300_000,
+        },
+      },
+    ],
+  },
+}));
