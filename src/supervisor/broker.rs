@@ -338,11 +338,8 @@ impl Connection {
             None if part.is_empty() => kind,
             None => audio::find(&camera, part, kind)?,
         };
-        if let Some(why) = camera.resting() {
-            let text = match camera.wanted().enabled {
-                false => format!("camera {name:?} is disabled in the configuration"),
-                true => format!("camera {name:?} is not read: {why}"),
-            };
+        if camera.rests() {
+            let text = format!("camera {name:?} is disabled in the configuration");
             return Err((RefusalCode::Disabled, text));
         }
         if self.attachments.len() >= MAX_ATTACHMENTS {

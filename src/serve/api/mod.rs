@@ -3,9 +3,11 @@
 
 pub mod cameras;
 pub mod events;
+pub mod health;
 pub mod markers;
 pub mod media;
 pub mod openapi;
 pub mod params;
 pub mod protections;
 pub mod recordings;
+pub mod timeline;

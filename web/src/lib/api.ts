@@ -102,6 +102,29 @@ export function list<T>(answer: unknown, name: string): Page<T> {
   return { items: Array.isArray(items) ? (items as T[]) : [], next: typeof next === "string" && next ? next : null };
 }
 
+export interface Removed {
+  files: number;
+  bytes: number;
+  kept_protected: number;
+  kept_writing: number;
+  kept_edges: number;
+  more: boolean;
+}
+
+/** Deletes a range; the server does so much at once, so it is asked until nothing is left to do. */
+async function removeRecordings(name: string, from: number, to: number): Promise<Removed> {
+  const sum: Removed = { files: 0, bytes: 0, kept_protected: 0, kept_writing: 0, kept_edges: 0, more: false };
+  for (;;) {
+    const each = await request<Removed>("DELETE", camera(name, `/recordings${query(between(from, to))}`));
+    sum.files += each.files;
+    sum.bytes += each.bytes;
+    sum.kept_protected = each.kept_protected;
+    sum.kept_writing = each.kept_writing;
+    sum.kept_edges = each.kept_edges;
+    if (!each.more || each.files === 0) return sum;
+  }
+}
+
 export const api = {
   cameras: (signal?: AbortSignal) => request<unknown>("GET", "/api/v1/cameras", undefined, signal),
   addCamera: (settings: Record<string, unknown>) => request<unknown>("POST", "/api/v1/cameras", settings),
@@ -121,11 +144,11 @@ export const api = {
     request<Marker>("PATCH", camera(name, `/markers/${id}`), change),
   removeMarker: (name: string, id: number | string) => request<unknown>("DELETE", camera(name, `/markers/${id}`)),
   recordings: (signal?: AbortSignal) => request<unknown>("GET", "/api/v1/recordings", undefined, signal),
-  removeRecordings: (name: string, from: number, to: number) =>
-    request<unknown>("DELETE", camera(name, `/recordings${query(between(from, to))}`)),
+  renameRecording: (name: string, title: string | null) => request<unknown>("PATCH", camera(name, "/recordings"), { title }),
+  removeRecordings,
   protections: (name: string) => request<unknown>("GET", camera(name, "/protections")),
   protect: (name: string, from: number, to: number, title: string) =>
-    request<unknown>("POST", camera(name, "/protections"), { ...between(from, to), name: title }),
+    request<unknown>("POST", camera(name, "/protections"), { ...between(from, to), ...(title ? { name: title } : {}) }),
   renameProtection: (name: string, id: number | string, title: string) =>
     request<unknown>("PATCH", camera(name, `/protections/${id}`), { name: title }),
   unprotect: (name: string, id: number | string) => request<unknown>("DELETE", camera(name, `/protections/${id}`)),

@@ -207,6 +207,8 @@ export function toSamples(answer: unknown): Sample[] {
 
 export interface RecordingRow {
   camera: string;
+  title: string;
+  configured: boolean;
   first: number | null;
   last: number | null;
   bytes: number;
@@ -222,6 +224,8 @@ export function toRecordings(answer: unknown): RecordingRow[] {
     return [
       {
         camera,
+        title: text(raw.title) ?? camera,
+        configured: raw.configured !== false,
         first: parseTime(text(raw.first)),
         last: parseTime(text(raw.last)),
         bytes: number(raw.bytes) ?? 0,
@@ -243,7 +247,7 @@ export function toProtections(answer: unknown): Protection[] {
     const at = span(raw);
     const id = raw.id;
     if (!at || (typeof id !== "number" && typeof id !== "string")) return [];
-    return [{ ...at, id, name: text(raw.name) ?? text(raw.reason) ?? "" }];
+    return [{ ...at, id, name: text(raw.name) ?? "" }];
   });
 }
 
@@ -251,17 +255,18 @@ export interface Disk {
   used: number | null;
   free: number | null;
   total: number | null;
-  state: string | null;
-  reason: string | null;
+  keepSeconds: number | null;
+  /** Why a limit cannot be kept, or why nothing is deleted by age now. */
+  trouble: string | null;
 }
 
 export function toDisk(answer: unknown): Disk {
   const raw = object(answer);
   return {
-    used: number(raw.used_bytes) ?? number(raw.recordings_bytes),
-    free: number(raw.free_bytes) ?? number(raw.available_bytes),
-    total: number(raw.total_bytes) ?? number(raw.size_bytes),
-    state: text(raw.state),
-    reason: text(raw.reason),
+    used: number(raw.used_bytes),
+    free: number(raw.free_bytes),
+    total: number(raw.total_bytes),
+    keepSeconds: number(object(raw.limits).keep_seconds),
+    trouble: text(raw.trouble) ?? text(raw.age_paused),
   };
 }

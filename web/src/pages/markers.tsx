@@ -143,7 +143,7 @@ export function MarkerList(props: {
             return (
               <li key={id} aria-current={chosen.value === id}>
                 <button type="button" class="go" data-marker={id} onClick={() => props.onMarker(marker)}>
-                  <i style={{ background: `hsl(${hue(marker.label)} 70% 50%)` }} />
+                  <i style={{ "--hue": hue(marker.label) }} />
                   <span class="label">{marker.label}</span>
                   {marker.score != null ? <span class="score number">{Math.round(marker.score * 100)} %</span> : null}
                   <span class="when number">

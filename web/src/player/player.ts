@@ -24,7 +24,6 @@ const RETRY_MS = 2000;
 export const LIVE: Partial<HlsConfig> = {
   lowLatencyMode: true,
   maxLiveSyncPlaybackRate: 1.25,
-  liveMaxLatencyDurationCount: 4,
   backBufferLength: 30,
   maxBufferLength: 10,
 };
