@@ -14,6 +14,7 @@ pub mod pace;
 pub mod parameters;
 mod part;
 pub mod rendition;
+pub mod sound;
 pub mod source;
 
 use std::time::{Duration, Instant};
@@ -61,6 +62,9 @@ fn copy_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), C
         part: start.record.part,
     };
     let mut copy = copy::Copy::new(start.socket.clone(), &start.data_dir, &start.stream, cut);
+    if start.record.audio {
+        copy = copy.with_sound();
+    }
     let mut next_report = Instant::now();
     while !is_told_to_stop(control)? {
         copy.work(LONGEST_WAIT);

@@ -18,7 +18,7 @@ impl Supervisor {
     /// A reader has sound to record and no ring for it, or one that cannot be resumed.
     pub(super) fn see_to_audio_ring(&self, camera: &Camera) {
         // Whatever a reader says: nobody would listen.
-        if !camera.stream.record.wants_audio() {
+        if !camera.stream().record.wants_audio() {
             return;
         }
         let old = camera
@@ -34,7 +34,7 @@ impl Supervisor {
                 }
             }
             Err(refusal) => {
-                tracing::warn!(camera = %camera.stream.id, "recorded without sound: {refusal}");
+                tracing::warn!(camera = %camera.stream().id, "recorded without sound: {refusal}");
             }
         }
     }
@@ -56,7 +56,7 @@ impl Supervisor {
 
 /// Which ring `part`, the end of a stream's name from `#` on, means.
 pub(super) fn find(camera: &Camera, part: &str, kind: RingKind) -> Result<RingKind, Refused> {
-    let id = &camera.stream.id;
+    let id = &camera.stream().id;
     if part != "#audio" {
         let text = format!("camera {id:?} has no {part:?}, only \"#audio\"");
         return Err((RefusalCode::UnknownCamera, text));
@@ -65,7 +65,7 @@ pub(super) fn find(camera: &Camera, part: &str, kind: RingKind) -> Result<RingKi
         let text = format!("the sound of camera {id:?} has no pictures: ask for access units");
         return Err((RefusalCode::UnknownCamera, text));
     }
-    if !camera.stream.record.wants_audio() {
+    if !camera.stream().record.wants_audio() {
         let text = format!(
             "camera {id:?} is not recorded with its sound, which is read for that alone: set \
              [record] mode = \"copy\" and audio = true"

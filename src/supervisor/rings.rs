@@ -514,7 +514,7 @@ impl Rings {
                 writer.close(reason);
                 Ok(next)
             }
-            RingKind::Packets => {
+            RingKind::Packets | RingKind::Audio => {
                 PacketWriter::resume(memory, pages)?.close(reason);
                 Ok(0)
             }

@@ -72,6 +72,8 @@ pub struct AudioClock {
     suspected: Option<i64>,
     arrivals: Vec<i64>,
     newest: i64,
+    /// The next frame that is given out does not go on from the one before.
+    jumped: bool,
 }
 
 impl AudioClock {
@@ -91,6 +93,7 @@ impl AudioClock {
             suspected: None,
             arrivals: Vec::new(),
             newest,
+            jumped: true,
         }
     }
 
@@ -149,6 +152,7 @@ impl AudioClock {
             None => (by_arrival, Basis::Arrival),
         };
         let (offset, basis) = self.improve(offset, basis, ticks, play, by_arrival, timeline);
+        self.jumped |= before.is_none_or(|(before, _)| before != offset);
         self.relation = Some((offset, basis));
         let pts = offset.saturating_add(ticks);
         if pts <= self.newest {
@@ -160,7 +164,7 @@ impl AudioClock {
             pts,
             capture_time_ns,
             from_sender_report,
-            discontinuity: before.is_none_or(|(before, _)| before != offset),
+            discontinuity: std::mem::take(&mut self.jumped),
         })
     }
 
