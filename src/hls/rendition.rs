@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod disk;
+mod early;
 mod resume;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::recording::{
     write_init,
 };
 pub use disk::DiskTrouble;
+use early::Early;
 
 /// A step between pictures that makes a break of the next key frame: nothing was sent meanwhile.
 const HOLE: i64 = 2 * VIDEO_TIMESCALE as i64;
@@ -116,6 +118,7 @@ pub struct RenditionWriter {
     segment: Option<Segment>,
     part: Part,
     pace: Pace,
+    early: Early,
     newest: Option<(i64, Instant)>,
     opened: Instant,
     awaits_key: bool,
@@ -152,6 +155,7 @@ impl RenditionWriter {
             segment: None,
             part: Part::default(),
             pace: Pace::default(),
+            early: Early::default(),
             newest: None,
             opened: Instant::now(),
             awaits_key: true,
@@ -203,9 +207,7 @@ impl RenditionWriter {
         Some(duration(missing * interval))
     }
 
-    /// The next unit, in decoding order. What goes wrong is counted, and told by
-    /// [`RenditionWriter::trouble`].
-    pub fn push(&mut self, sample: Sample, unit: &[u8]) {
+    fn take(&mut self, sample: Sample, unit: &[u8]) {
         let now = Instant::now();
         self.end_tail();
         self.follow(&sample);
@@ -227,6 +229,7 @@ impl RenditionWriter {
 
     /// To be called now and then, with or without units.
     pub fn tick(&mut self) {
+        self.take_early_if_quiet();
         let Some((_, at)) = self.newest else {
             if self.opened.elapsed() > SILENCE {
                 self.end_tail();
@@ -248,6 +251,7 @@ impl RenditionWriter {
 
     /// Units were lost, and those until the next key frame cannot be decoded.
     pub fn interrupt(&mut self) {
+        self.take_early();
         self.end_part(None, true);
         self.finish_file();
         self.broken = true;
@@ -256,6 +260,7 @@ impl RenditionWriter {
 
     /// Writes what is open and waits until it is on the disk.
     pub fn finish(&mut self) {
+        self.take_early();
         self.end_tail();
         self.end_part(None, true);
         if let Some(file) = self.file.take()
@@ -281,7 +286,6 @@ impl RenditionWriter {
             self.interrupt();
             return;
         }
-        self.pace.note(step);
         // Only the map of UTC changed: it holds from the next file on, which begins with a key frame.
         // Until then each picture's own time in the index says what is right.
         self.new_file |= jumped;

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{OpenFile, RenditionWriter, Sample, Segment, Track};
-use crate::hls::pace::PartLength;
+use crate::hls::pace::{Pace, PartLength};
 use crate::hls::parameters::Sets;
 use crate::recording::{FrameTime, InitId};
 
@@ -32,7 +32,7 @@ impl RenditionWriter {
         };
         let pictures = i64::try_from(tail.last.frames.len()).unwrap_or(1).max(1);
         let interval = i64::from(tail.last.duration) / pictures;
-        self.pace.note(interval);
+        self.pace = Pace::of(interval);
         let anchor = Sample {
             pts: header.anchor_time,
             capture_ns: header.anchor_utc_ns,
