@@ -15,8 +15,10 @@ CAMERA_PACKAGES=(
   gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
-# What ./test uses besides.
-CHECK_PACKAGES=(python3-venv shellcheck util-linux)
+# The dashboard: Node.js 18 or newer builds it. Only where there is none yet, from wherever it came.
+WEB_PACKAGES=(nodejs npm)
+# What ./test uses besides. Chromium: the dashboard is tested in a real browser.
+CHECK_PACKAGES=(chromium python3-venv shellcheck util-linux)
 
 heading() {
   if [[ -t 1 ]]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi
@@ -69,8 +71,33 @@ find_cargo() {
       "rust-toolchain.toml names the version; rustup fetches it by itself."
 }
 
+node_is_there() {
+  command -v npm >/dev/null && command -v node >/dev/null &&
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'
+}
+
+# Builds web/dist, which the program embeds, unless it is newer than what it is made from.
+build_dashboard() { # WEB FOLDER
+  local web=$1
+  if [[ -e $web/dist/index.html && -z $(find "$web" -path "$web/node_modules" -prune -o -path "$web/dist" -prune \
+    -o -path "$web/tests" -prune -o -type f -newer "$web/dist/index.html" -print -quit) ]]; then
+    return 0
+  fi
+  heading "building the dashboard"
+  dashboard_packages "$web" && npm --prefix "$web" run --silent build
+}
+
+# The npm packages of package-lock.json, once per version of it. No package runs scripts of its own.
+dashboard_packages() { # WEB FOLDER
+  local web=$1
+  cmp -s "$web/package-lock.json" "$web/node_modules/.package-lock.of-camring" && return 0
+  (cd "$web" && npm ci --no-audit --no-fund --ignore-scripts --loglevel error) &&
+    cp "$web/package-lock.json" "$web/node_modules/.package-lock.of-camring"
+}
+
 set_up() { # run | test | build
   local packages=("${BUILD_PACKAGES[@]}")
+  node_is_there || packages+=("${WEB_PACKAGES[@]}")
   [[ $1 == build ]] || packages+=("${CAMERA_PACKAGES[@]}")
   [[ $1 != test ]] || packages+=("${CHECK_PACKAGES[@]}")
   if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then

@@ -54,8 +54,8 @@ pub struct Global {
 pub enum Command {
     /// Run the daemon in the foreground
     #[command(after_help = "\
-Starts one reader process for each stream and watches over them until SIGTERM or SIGINT. Logs go
-to standard error. Under systemd (Type=notify) it says when it is ready and feeds the watchdog.
+Starts one reader process for each stream and watches over them until SIGTERM or SIGINT. SIGHUP
+has it read its configuration again. Logs go to standard error. Under systemd (Type=notify) it says when it is ready and feeds the watchdog.
 
 Examples:
   camring run
@@ -75,6 +75,17 @@ Examples:
   camring check
   camring check --config site.toml --json | jq '.memory'")]
     Check(CheckArgs),
+
+    /// Have the daemon read its configuration again
+    #[command(after_help = "\
+Sends the daemon SIGHUP and says what came of it. Streams whose settings are the same are not touched;
+a configuration that is wrong changes nothing: its errors are shown, and the exit code is 2. [site]
+data_dir and runtime_dir need a restart. Needs the daemon's own user, or root.
+
+Examples:
+  camring check && camring reload
+  sudo systemctl reload camring")]
+    Reload(ReloadArgs),
 
     /// Show the state of all cameras
     #[command(after_help = "\
@@ -156,6 +167,16 @@ Examples:
   camring serve
   camring serve --config site.toml --listen 127.0.0.1:9000")]
     Serve(ServeArgs),
+
+    /// Make the index of the recordings anew from the files
+    #[command(after_help = "\
+The index is an image of the recordings and follows them by itself: this is for when it is doubted.
+Recordings, markers and protections stay as they are. No server may run on the same recordings.
+
+Examples:
+  camring reindex
+  camring reindex --config site.toml")]
+    Reindex(ReindexArgs),
 }
 
 /// `camring run`
@@ -193,12 +214,24 @@ pub struct ServeArgs {
     pub listen: Option<SocketAddr>,
 }
 
+/// `camring reindex`
+#[derive(Args, Clone, Debug)]
+pub struct ReindexArgs {}
+
 /// `camring check`
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `camring reload`
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArg,
 }
 
 /// `camring status`

@@ -21,6 +21,7 @@ from ._errors import (
     Error,
     ForkedError,
     HeldTooMany,
+    HttpError,
     NoSuchCamera,
     NotReady,
     NotRunning,
@@ -33,6 +34,7 @@ from ._errors import (
     VersionMismatch,
     WrongFormat,
 )
+from ._mark import Marker, StoredMarker, mark, mark_many
 from ._status import CameraInfo, cameras, status
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "Frame",
     "Frames",
     "HeldTooMany",
+    "HttpError",
+    "Marker",
     "NoSuchCamera",
     "NotReady",
     "NotRunning",
@@ -56,6 +60,7 @@ __all__ = [
     "Refused",
     "ReleasedError",
     "State",
+    "StoredMarker",
     "Timeout",
     "VersionMismatch",
     "WrongFormat",
@@ -63,5 +68,7 @@ __all__ = [
     "attach",
     "attach_many",
     "cameras",
+    "mark",
+    "mark_many",
     "status",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Error(Exception):
     """Base of everything that camring raises on purpose."""
@@ -61,6 +63,17 @@ class ForkedError(Error):
 
 class OptionError(Error, ValueError):
     """An argument that is not possible."""
+
+
+class HttpError(Error):
+    """The daemon's HTTP API refused; ``problem`` is its answer (RFC 9457), ``status`` the HTTP status."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, problem: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = problem or {}
 
 
 class ReadOnlyWarning(UserWarning):

@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--view", help="attach to this view of each")
     parser.add_argument("--socket", help="of the daemon; default: $CAMRING_SOCKET, or the system's")
     parser.add_argument("--min-area", type=float, default=0.002, help="of a box, as part of the picture")
+    parser.add_argument("--mark", action="store_true", help="also store a marker for each, at $CAMRING_URL")
     parser.add_argument("--frames", type=int, default=0, help="end after so many lines")
     options = parser.parse_args()
 
@@ -100,6 +101,8 @@ def main() -> None:
                 "boxes": boxes,
             }
             print(json.dumps(found), flush=True)
+            if options.mark:
+                camring.mark(frame, "motion", box=boxes[0]["xywh"], data={"boxes": len(boxes)})
             lines += 1
             if lines == options.frames:
                 break

@@ -7,6 +7,8 @@ pub mod check;
 pub mod hls;
 pub mod pipe;
 pub mod probe;
+pub mod reindex;
+pub mod reload;
 pub mod run;
 pub mod serve;
 pub mod snapshot;
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
     }
     let done = match command {
         Command::Run(args) => run::run(args, &global),
+        Command::Reload(args) => reload::run(args, &global),
         Command::Check(args) => check::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Tail(args) => tail::run(args, &global),
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Pipe(args) => pipe::run(args, &global),
         Command::Probe(args) => probe::run(args, &global),
         Command::Hls(args) => hls::run(args, &global),
+        Command::Reindex(args) => reindex::run(args, &global),
         Command::Serve(args) => serve::run(args, &global),
     };
     match done {
@@ -65,6 +69,10 @@ pub fn main() -> ExitCode {
 fn report(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
         complain(&error.render(style(&io::stderr())));
+        return EXIT_USAGE;
+    }
+    if let Some(refused) = error.downcast_ref::<reload::Refused>() {
+        complain(&refused.to_string());
         return EXIT_USAGE;
     }
     // Whoever reads our output has enough: `camring tail … | head`.

@@ -82,21 +82,29 @@ fn table(status: &Value, columns: Option<usize>) -> String {
         "DROPPED", "LOST",
     ];
     let cameras: &[Value] = status["cameras"].as_array().map_or(&[], Vec::as_slice);
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(cameras.iter().map(row));
-    let mut widths = [0usize; 12];
+    let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
+    rows.extend(cameras.iter().map(|camera| row(camera).to_vec()));
+    if cameras.iter().any(|camera| camera["recording"].is_object()) {
+        rows[0].push("RECORDING".to_owned());
+        let states = cameras.iter().map(|camera| &camera["recording"]["state"]);
+        for (row, state) in rows[1..].iter_mut().zip(states) {
+            row.push(text(state));
+        }
+    }
+    let mut widths = [0usize; 13];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut lines = vec![heading(status, cameras)];
+    lines.extend(trouble(status));
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             let gap = width - cell.chars().count();
             // Words to the left, figures to the right.
-            if column < 4 {
+            if column < 4 || column == 12 {
                 line += &format!("{cell}{:gap$}  ", "");
             } else {
                 line += &format!("{:gap$}{cell}  ", "");
@@ -108,6 +116,12 @@ fn table(status: &Value, columns: Option<usize>) -> String {
         };
         if let Some(reason) = reason(camera) {
             lines.push(format!("  └ {reason}"));
+        }
+        let recording = &camera["recording"];
+        if recording["state"] != "recording"
+            && let Some(reason) = recording["reason"].as_str().filter(|r| !r.is_empty())
+        {
+            lines.push(format!("  └ recording: {}", plain(reason)));
         }
         let views = camera["views"].as_array();
         lines.extend(views.into_iter().flatten().map(view));
@@ -127,12 +141,36 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
     let up = status["uptime_ms"]
         .as_u64()
         .map_or_else(|| "?".to_owned(), |ms| duration(ms / 1000));
+    let http = status["http"]["address"].as_str();
     format!(
-        "{}: {streaming} of {} streaming, up {up}, {} promised to rings",
+        "{}: {streaming} of {} streaming, up {up}, {} promised to rings{}",
         text(&status["site"]),
         cameras.len(),
         bytes(&status["memory"]["rings_bytes"]),
+        http.map_or_else(String::new, |address| format!(
+            ", http://{}/",
+            plain(address)
+        )),
     )
+}
+
+/// What concerns the whole site, if anything is the matter.
+fn trouble(status: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let http = &status["http"];
+    if let Some(state @ ("failed" | "backoff")) = http["state"].as_str() {
+        lines.push(format!("  └ http {state}: {}", text(&http["reason"])));
+    }
+    let config = &status["config"];
+    if let Some(error) = config["error"].as_str() {
+        let first = error.lines().next().unwrap_or_default();
+        lines.push(format!(
+            "  └ the configuration was refused at {}, the one before holds: {}",
+            text(&config["last"]),
+            plain(first)
+        ));
+    }
+    lines
 }
 
 fn row(camera: &Value) -> [String; 12] {
@@ -292,6 +330,33 @@ yard        backoff    -      -            -     -          -     -       -     
                 .lines()
                 .all(|line| line.chars().count() <= 20)
         );
+    }
+
+    #[test]
+    fn recordings_have_a_column_where_there_are_any_and_trouble_a_line() {
+        let status = json!({
+            "site": "demo", "uptime_ms": 5000, "memory": {"rings_bytes": 0},
+            "http": {"state": "failed", "reason": "the port is taken", "address": null},
+            "config": {"error": "error: `depth` is out of range\n more", "last": "2026-11-21T09:00:00.000Z"},
+            "cameras": [
+                {"name": "a", "state": "streaming", "recording": {"state": "recording", "reason": "x"}},
+                {"name": "b", "state": "streaming", "recording": {"state": "disk-full", "reason": "no room"}},
+                {"name": "c", "state": "streaming", "recording": null},
+            ],
+        });
+        let table = table(&status, None);
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[1], "  └ http failed: the port is taken");
+        assert!(
+            lines[2].ends_with("holds: error: `depth` is out of range"),
+            "{table}"
+        );
+        let ends = |line: usize, word: &str| assert!(lines[line].ends_with(word), "{table}");
+        ends(3, "  RECORDING");
+        ends(4, "  recording");
+        ends(5, "  disk-full");
+        assert_eq!(lines[6], "  └ recording: no room");
+        ends(7, "  -");
     }
 
     #[test]

@@ -114,6 +114,19 @@ impl Report {
         self.problems.iter().map(Problem::title)
     }
 
+    /// What is wrong with which key: its name, where one is to blame, and what is allowed.
+    pub fn faults(&self) -> impl Iterator<Item = (Option<&str>, String)> {
+        self.problems.iter().map(|problem| {
+            // Messages name the key first, or second after what it is.
+            let key = problem.message.split('`').nth(1);
+            let text = match problem.label.as_str() {
+                "" => problem.message.clone(),
+                label => format!("{}: {label}", problem.message),
+            };
+            (key, text)
+        })
+    }
+
     fn render(&self, level: Level<'_>, style: Style) -> String {
         let renderer = match style {
             Style::Plain => Renderer::plain(),

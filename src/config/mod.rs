@@ -5,6 +5,7 @@
 //! an explanation, never a panic; no password is in an explanation, in `Debug` or in a log.
 #![deny(unsafe_code)]
 
+pub mod edit;
 mod error;
 mod http;
 pub mod mask;
@@ -30,7 +31,7 @@ pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };
-pub use value::{Environment, duration as parse_duration, show_duration, show_size};
+pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};
 
 /// Where the configuration is looked for when none is named, in this order.
@@ -78,6 +79,15 @@ pub fn read(path: Option<&Path>) -> Result<Loaded, ConfigError> {
         site,
         warnings,
     })
+}
+
+/// As [`read`], of a text that is to become the file at `path`.
+///
+/// # Errors
+/// Says all that is wrong.
+pub fn check(text: &str, path: &Path) -> Result<Site, ConfigError> {
+    let (site, _) = parse_checked(text, path, &Environment::of_process(), false)?;
+    Ok(site)
 }
 
 /// The file's path and text, and whether everybody may read it.

@@ -115,16 +115,6 @@ pub enum Ask {
         /// Which.
         camera: String,
     },
-    /// Read it again after [`Ask::StopCamera`].
-    StartCamera {
-        /// Which.
-        camera: String,
-    },
-    /// Do not read it until it is started, or the daemon is.
-    StopCamera {
-        /// Which.
-        camera: String,
-    },
     /// End its processes and start them anew.
     RestartCamera {
         /// Which.
@@ -142,8 +132,6 @@ impl fmt::Debug for Ask {
                 write!(f, "PatchCamera({camera:?}: {})", keys(patch))
             }
             Self::RemoveCamera { camera } => write!(f, "RemoveCamera({camera:?})"),
-            Self::StartCamera { camera } => write!(f, "StartCamera({camera:?})"),
-            Self::StopCamera { camera } => write!(f, "StopCamera({camera:?})"),
             Self::RestartCamera { camera } => write!(f, "RestartCamera({camera:?})"),
         }
     }
@@ -163,10 +151,10 @@ pub struct AskError {
 }
 
 /// What is wrong with one key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFault {
-    /// `url`, `record.mode`; `None`: it is about more than one.
-    pub field: Option<String>,
+    /// As a path: `url`, `record/mode`; empty: it is about more than one.
+    pub field: String,
     /// What is the matter, and what is allowed.
     pub detail: String,
 }

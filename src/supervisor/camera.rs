@@ -38,8 +38,8 @@ pub(super) struct Camera {
     next: RefCell<Option<Rc<Stream>>>,
     /// What its task is to do.
     pub order: watch::Sender<Order>,
-    /// Stopped by hand, until it is started, or the daemon is.
-    pub stopped: Cell<bool>,
+    /// Gone from the configuration.
+    pub removed: Cell<bool>,
     /// What records it.
     pub recorder: Rc<Service<Recorder>>,
     pub rings: RefCell<Rings>,
@@ -55,11 +55,10 @@ pub(super) struct Camera {
 }
 
 /// State and reason of a camera that has no reader.
-fn at_rest(stream: &Stream, stopped: bool) -> (State, &'static str) {
-    match (stream.enabled, stopped) {
-        (false, _) => (State::Disabled, "enabled = false"),
-        (true, true) => (State::Disabled, "stopped by hand; it can be started again"),
-        (true, false) => (State::Connecting, "starting"),
+fn at_rest(stream: &Stream) -> (State, &'static str) {
+    match stream.enabled {
+        false => (State::Disabled, "enabled = false"),
+        true => (State::Connecting, "starting"),
     }
 }
 
@@ -86,7 +85,7 @@ const REFUSAL_LOGGED: Duration = Duration::from_secs(600);
 impl Camera {
     /// `record`: where to and how, for what records it.
     pub fn new(index: u32, stream: Rc<Stream>, recorder: Recorder) -> Self {
-        let (state, reason) = at_rest(&stream, false);
+        let (state, reason) = at_rest(&stream);
         let (order, record) = match (stream.enabled, stream.record.is_on()) {
             (false, _) => (Order::Rest, Order::Rest),
             (true, false) => (Order::Run(0), Order::Rest),
@@ -98,7 +97,7 @@ impl Camera {
             stream: RefCell::new(stream),
             next: RefCell::default(),
             order: watch::Sender::new(order),
-            stopped: Cell::default(),
+            removed: Cell::default(),
             recorder: Rc::new(Service::new(recorder, record)),
             rings: RefCell::default(),
             outbox: RefCell::default(),
@@ -145,6 +144,7 @@ impl Camera {
                 RingKind::Frames => slots,
                 RingKind::Packets => old.packets != new.packets,
                 RingKind::View(_) => slots || before.views != next.views,
+                RingKind::Audio => !next.record.wants_audio(),
             }
         });
         *self.refusal.borrow_mut() = None;
@@ -157,14 +157,13 @@ impl Camera {
 
     /// What to say while it has no reader and shall have none.
     pub fn rest(&self) {
-        let (state, reason) = at_rest(&self.wanted(), self.stopped.get());
+        let (state, reason) = at_rest(&self.wanted());
         self.life.borrow_mut().set_state(state, reason.to_owned());
     }
 
-    /// Whether it shall have no reader; the reason is for whoever asks for frames.
-    pub fn resting(&self) -> Option<&'static str> {
-        let rests = !matches!(*self.order.borrow(), Order::Run(_));
-        rests.then(|| at_rest(&self.wanted(), self.stopped.get()).1)
+    /// Whether it shall have no reader.
+    pub fn rests(&self) -> bool {
+        !matches!(*self.order.borrow(), Order::Run(_))
     }
 
     /// Whether frames are to be decoded, where that is not always so.

@@ -86,7 +86,13 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
         let order = *orders.borrow_and_update();
         camera.take_up();
         match order {
-            Order::End | Order::EndNow => return,
+            Order::End | Order::EndNow => {
+                if camera.removed.get() {
+                    camera.rings.borrow_mut().remove();
+                    supervisor.placement.borrow_mut().forget(camera.index);
+                }
+                return;
+            }
             Order::Rest => {
                 camera.rings.borrow_mut().abandon();
                 camera.rest();
@@ -447,6 +453,11 @@ impl<'a> Reader<'a> {
             ToSupervisor::NeedViewRing { view } => {
                 if !self.asks_too_much() {
                     self.supervisor.replace_view_ring(self.camera, view);
+                }
+            }
+            ToSupervisor::NeedAudioRing => {
+                if !self.asks_too_much() {
+                    self.supervisor.see_to_audio_ring(self.camera);
                 }
             }
             ToSupervisor::NeedPacketRing => {

@@ -15,6 +15,7 @@
 //! It must never decode, open a camera, or serve HTTP.
 #![deny(unsafe_code)]
 
+mod audio;
 mod broker;
 pub mod budget;
 mod camera;
@@ -33,20 +34,20 @@ mod resolve;
 mod rings;
 mod server;
 mod service;
+mod signals;
 pub mod spawner;
 pub mod status;
 mod template;
 mod views;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camring_ring::{FrameRingSpec, PacketRingSpec, SealedMemory};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Interval, MissedTickBehavior, interval_at, timeout};
@@ -64,6 +65,7 @@ use self::recorder::Recorder;
 use self::rings::{Outgoing, Ring};
 use self::server::Server;
 use self::service::{Order, Service};
+use self::signals::{Asked, Signals};
 use self::template::Template;
 use crate::config::{Site, Stream};
 use crate::control::hls::ToHls;
@@ -147,6 +149,7 @@ struct Supervisor {
     /// Tasks to be run.
     tasks: mpsc::UnboundedSender<Task>,
     last_camera: Cell<u32>,
+    last_order: Cell<u64>,
     last_ring: Cell<u64>,
     last_attachment: Cell<u64>,
     status: RefCell<Option<(Instant, Rc<str>)>>,
@@ -253,6 +256,7 @@ impl Supervisor {
             reloads: reload::Reloads::default(),
             tasks,
             last_camera: Cell::new(0),
+            last_order: Cell::new(0),
             last_ring: Cell::new(0),
             last_attachment: Cell::new(0),
             status: RefCell::default(),
@@ -380,7 +384,7 @@ impl Supervisor {
     /// One line for `systemctl status`.
     fn summary(&self) -> String {
         let cameras = self.cameras();
-        let enabled = cameras.iter().filter(|c| c.resting().is_none());
+        let enabled = cameras.iter().filter(|c| !c.rests());
         let mut total = 0;
         let mut streaming = 0;
         let mut others = Vec::new();
@@ -456,6 +460,12 @@ impl Supervisor {
     fn next_attachment(&self) -> u64 {
         self.last_attachment.set(self.last_attachment.get() + 1);
         self.last_attachment.get()
+    }
+
+    /// Numbers orders to run, so that no two are the same.
+    fn next_order(&self) -> u64 {
+        self.last_order.set(self.last_order.get() + 1);
+        self.last_order.get()
     }
 
     fn next_ring(&self) -> u64 {
@@ -566,45 +576,5 @@ fn impossible(needed: u64, error: impl std::fmt::Display) -> Refusal {
         needed,
         available: 0,
         reason: error.to_string(),
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    /// With its name.
-    Stop(&'static str),
-    Reload,
-}
-
-/// The signals that the daemon hears.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    /// Standard error was a terminal at the start.
-    terminal: bool,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            terminal: io::stderr().is_terminal(),
-        })
-    }
-
-    /// Waits for the next one. SIGHUP means that the configuration is to be read again, unless it
-    /// comes because the terminal was closed.
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => match self.terminal && !io::stderr().is_terminal() {
-                true => Asked::Stop("SIGHUP, the terminal is gone"),
-                false => Asked::Reload,
-            },
-        }
     }
 }

@@ -75,6 +75,12 @@ impl Placement {
         self.placed.remove(&stream);
     }
 
+    /// The stream is gone from the configuration.
+    pub fn forget(&mut self, stream: u32) {
+        self.placed.remove(&stream);
+        self.measured.remove(&stream);
+    }
+
     fn least_busy(&self) -> Option<u32> {
         let usual = self.usual();
         let load = |core: u32| -> f64 {

@@ -44,14 +44,6 @@ impl Order {
     pub fn is_last(self) -> bool {
         matches!(self, Self::End | Self::EndNow)
     }
-
-    /// The next order that starts it anew.
-    pub fn again(self) -> Self {
-        match self {
-            Self::Run(number) => Self::Run(number + 1),
-            other => other,
-        }
-    }
 }
 
 /// Sets an order, unless the last one has been given.
@@ -240,12 +232,6 @@ impl<J: Job> Service<J> {
             self.outbox.borrow_mut().push_back(Rc::new(message));
             self.wake.notify_one();
         }
-    }
-
-    /// Starts it anew, if it runs.
-    pub fn restart(&self) {
-        let again = self.order.borrow().again();
-        give(&self.order, again);
     }
 
     pub fn report(&self) -> Report {

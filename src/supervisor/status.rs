@@ -10,7 +10,7 @@ use super::rings::Rings;
 use super::service::Phase;
 use crate::config::View;
 use crate::control::RingKind;
-use crate::health::{Activity, ClockSource, Decoding, State};
+use crate::health::{Activity, ClockSource, Decoding, Sound, State};
 use crate::reader::client::Choice;
 use crate::sys::clock;
 
@@ -31,11 +31,31 @@ pub struct Status {
     pub clients: usize,
     /// What rings may take and take.
     pub memory: MemoryStatus,
+    /// What became of changes of the configuration.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// The process for HTTP and recordings; null: it is not wanted.
     #[serde(default)]
     pub http: Option<HttpStatus>,
     /// One for each stream, in the order of the configuration.
     pub cameras: Vec<CameraStatus>,
+}
+
+/// Changes of the configuration at run time: SIGHUP, `camring reload`, the API.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file.
+    pub path: Option<String>,
+    /// Tries to change it since the daemon started.
+    pub attempts: u64,
+    /// Of those, applied.
+    pub applied: u64,
+    /// When the last one was, RFC 3339, UTC; null: there was none.
+    pub last: Option<String>,
+    /// What the last one changed, in words; null: it was refused.
+    pub changes: Option<String>,
+    /// Why the last one was refused; null: it was applied. The daemon runs on as it was.
+    pub error: Option<String>,
 }
 
 /// Memory of the rings, in bytes.
@@ -129,6 +149,12 @@ pub struct CameraStatus {
     pub subscribers: usize,
     /// Where capture times come from: `sender-report` or `arrival`.
     pub clock: Option<ClockSource>,
+    /// What becomes of the camera's sound; null: it is not to be recorded, or nothing is known yet.
+    #[serde(default)]
+    pub audio: Option<Sound>,
+    /// Frames of sound kept for recording.
+    #[serde(default)]
+    pub audio_frames: u64,
     /// One for each `[[camera.view]]`, in the order of the configuration.
     #[serde(default)]
     pub views: Vec<ViewStatus>,
@@ -291,8 +317,22 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
             available_bytes: ledger.headroom.as_ref().map(|h| h.bytes),
             available_source: ledger.headroom.map(|h| h.source),
         },
+        config: config(supervisor),
         http: http(supervisor),
         cameras: cameras.iter().map(|c| camera(supervisor, c)).collect(),
+    }
+}
+
+fn config(supervisor: &Supervisor) -> ConfigStatus {
+    let last = supervisor.reloads.last();
+    let path = supervisor.options.config.as_ref();
+    ConfigStatus {
+        path: path.map(|path| path.display().to_string()),
+        attempts: last.attempts,
+        applied: last.applied,
+        last: last.unix_ms.map(rfc3339),
+        changes: last.changes,
+        error: last.error,
     }
 }
 
@@ -423,6 +463,8 @@ fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
         ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
         subscribers: rings.subscribers(),
         clock: report.clock,
+        audio: life.pid.and(Sound::from_word(figures.sound)),
+        audio_frames: figures.audio_frames,
         views: (0..)
             .zip(&stream.views)
             .zip(&report.views)

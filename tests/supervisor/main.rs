@@ -10,6 +10,8 @@ mod deaths;
 mod life;
 mod reader;
 mod recorder;
+mod recording;
+mod reload;
 mod shutdown;
 mod viewer;
 mod world;
@@ -113,6 +115,38 @@ const TESTS: &[(&str, fn())] = &[
         deaths::the_supervisor_killed,
     ),
     (
+        "recording::recorders_run_and_are_replaced",
+        recording::recorders_run_and_are_replaced,
+    ),
+    (
+        "recording::no_more_encoders_than_allowed",
+        recording::no_more_encoders_than_allowed,
+    ),
+    (
+        "recording::a_recording_that_is_switched_on_costs_the_reader_nothing",
+        recording::a_recording_that_is_switched_on_costs_the_reader_nothing,
+    ),
+    (
+        "reload::only_what_differs_is_touched",
+        reload::only_what_differs_is_touched,
+    ),
+    (
+        "reload::another_shape_moves_the_subscribers",
+        reload::another_shape_moves_the_subscribers,
+    ),
+    (
+        "reload::disabled_and_enabled_again",
+        reload::disabled_and_enabled_again,
+    ),
+    (
+        "reload::what_is_wrong_changes_nothing",
+        reload::what_is_wrong_changes_nothing,
+    ),
+    (
+        "reload::many_changes_at_once_end_in_the_last",
+        reload::many_changes_at_once_end_in_the_last,
+    ),
+    (
         "shutdown::sigterm_leaves_nothing",
         shutdown::sigterm_leaves_nothing,
     ),
@@ -139,6 +173,7 @@ fn main() {
             reader: reader::main,
             hls: recorder::main,
         }),
+        Some(camring::serve::ARGUMENT) => camring::serve::main(),
         Some("__daemon") => daemon(&arguments[1..]),
         Some("__viewer") => viewer::main(&arguments[1..]),
         _ => run_tests(&arguments),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use camring_ring::{AttachOptions, Client, Frame, Subscription};
+use camring_ring::{AttachOptions, Client, Frame, PacketSubscription, Subscription};
 
 /// As many frames held at a time.
 pub fn options(pins: u32) -> AttachOptions {
@@ -25,6 +25,27 @@ pub fn next(subscription: &mut Subscription) -> Frame {
         .expect("a frame within a minute");
     verify(&frame);
     frame
+}
+
+/// Reads access units one by one, and checks that no number is left out from `first` on. Returns the
+/// last. (Frames would be missed by a test that is slower than its camera; of these, thousands are kept.)
+#[track_caller]
+pub fn no_gap(units: &mut PacketSubscription, first: Option<u64>, count: usize) -> u64 {
+    let mut bytes = Vec::new();
+    let mut last = first;
+    for _ in 0..count {
+        let unit = units
+            .next_timeout(&mut bytes, Duration::from_secs(60))
+            .unwrap()
+            .expect("an access unit within a minute");
+        assert!(
+            last.is_none_or(|last| unit.sequence == last + 1),
+            "{last:?} → {}",
+            unit.sequence
+        );
+        last = Some(unit.sequence);
+    }
+    last.expect("at least one")
 }
 
 /// A torn, stale or overwritten frame has another number somewhere.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use camring::supervisor::status::{CameraStatus, Status};
+use camring::supervisor::status::{CameraStatus, ConfigStatus, Status};
 use camring_ring::Client;
 use rustix::process::{Pid, Signal};
 
@@ -162,6 +162,32 @@ impl World {
                 .map(drop)
                 .map_err(|e| e.to_string())
         });
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    /// Changes the configuration, sends SIGHUP and returns what came of it.
+    #[track_caller]
+    pub fn reload(&self, change: impl FnOnce(String) -> String) -> ConfigStatus {
+        let text = fs::read_to_string(self.config()).unwrap();
+        self.reload_to(&change(text))
+    }
+
+    /// The same with the whole text.
+    #[track_caller]
+    pub fn reload_to(&self, text: &str) -> ConfigStatus {
+        fs::write(self.config(), text).unwrap();
+        let before = self.status().config.attempts;
+        signal(self.pid(), Signal::HUP);
+        wait_for("the configuration to be read", || {
+            let config = self.status().config;
+            match config.attempts > before {
+                true => Ok(config),
+                false => Err(self.log()),
+            }
+        })
     }
 
     pub fn pid(&self) -> i32 {

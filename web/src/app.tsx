@@ -20,12 +20,11 @@ function DiskGauge(): JSX.Element | null {
   if (at?.free == null) return null;
   const total = at.total ?? (at.used ?? 0) + at.free;
   const share = total > 0 ? 1 - at.free / total : 0;
-  const bad = at.state !== null && !["ok", "good", "normal"].includes(at.state);
-  const title = at.reason ?? `${bytes(at.used ?? 0)} of recordings, ${bytes(at.free)} free`;
+  const title = at.trouble ?? `${bytes(at.used ?? 0)} of recordings, ${bytes(at.free)} free`;
   return (
     <a class="disk" href="/recordings" title={title} style={{ textDecoration: "none" }}>
       <span class="number">{bytes(at.free)} free</span>
-      <span class={`bar ${bad || share > 0.95 ? "warn" : ""}`}>
+      <span class={`bar ${at.trouble || share > 0.95 ? "warn" : ""}`}>
         <i style={{ width: `${Math.round(share * 100)}%` }} />
       </span>
     </a>

@@ -2,17 +2,29 @@
 import type { Signal } from "@preact/signals";
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { api, url } from "../lib/api";
+import { api, type Removed, url } from "../lib/api";
+import { bytes, count } from "../lib/format";
 import type { Span } from "../lib/model";
-import { clock, day, duration, fromInput, MINUTE, toInput } from "../lib/time";
+import { clock, DAY, day, duration, fromInput, toInput } from "../lib/time";
 import { Icon } from "../ui/icons";
-import { attempt, Confirm, Dialog, Field, Note } from "../ui/parts";
+import { attempt, Confirm, Dialog, Field, Note, toast } from "../ui/parts";
 
-/** A preview of more than this is cut off by nobody's patience: the server refuses long ones, too. */
-const PREVIEW_MAX = 5 * MINUTE;
+/** The server makes previews of up to a day. */
+const PREVIEW_MAX = DAY;
 
 export function fileName(camera: string, span: Span, ending: string): string {
   return `${camera}_${day(span.from)}_${clock(span.from).replaceAll(":", "")}-${clock(span.to).replaceAll(":", "")}.${ending}`;
+}
+
+/** What a deletion did, and why the rest is still there. */
+export function saidRemoved(done: Removed): string {
+  const kept = [
+    done.kept_protected ? count(done.kept_protected, "protected minute") : "",
+    done.kept_writing ? "the minute being written" : "",
+    done.kept_edges ? `${count(done.kept_edges, "minute")} reaching beyond the range` : "",
+  ].filter(Boolean);
+  const gone = done.files ? `${count(done.files, "minute")} deleted, ${bytes(done.bytes)} freed` : "Nothing was deleted";
+  return kept.length ? `${gone}. Kept: ${kept.join(", ")}` : gone;
 }
 
 export function RangeBar({ camera, selection, onChanged }: { camera: string; selection: Signal<Span | null>; onChanged: () => void }): JSX.Element | null {
@@ -37,7 +49,7 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
       </Field>
       <span class="length number">{duration(span.to - span.from)}</span>
       <div class="acts">
-        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to 5 minutes" : undefined} onClick={() => (asked.value = "preview")}>
+        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to a day" : undefined} onClick={() => (asked.value = "preview")}>
           <Icon name="eye" />
           Preview
         </button>
@@ -76,13 +88,13 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
           action="Delete"
           onClose={() => (asked.value = null)}
           onConfirm={async () => {
-            await api.removeRecordings(camera, span.from, span.to);
+            toast(saidRemoved(await api.removeRecordings(camera, span.from, span.to)));
             selection.value = null;
             onChanged();
           }}
         >
-          {duration(span.to - span.from)} of {camera}, {day(span.from)} {clock(span.from)} to {clock(span.to)}, are deleted for good. Protected parts
-          stay, and what is shorter than a segment at either end.
+          {duration(span.to - span.from)} of {camera}, {day(span.from)} {clock(span.from)} to {clock(span.to)}, are deleted for good. Recordings are
+          kept in files of a minute: one that reaches beyond the range stays, and so do protected ones.
         </Confirm>
       ) : asked.value === "protect" ? (
         <Dialog title="Protect this recording" onClose={() => (asked.value = null)}>

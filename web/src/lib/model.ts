@@ -169,14 +169,11 @@ export function joined(spans: Span[], touch = TOUCH_MS): Span[] {
 
 export function toTimeline(answer: unknown): Timeline {
   const raw = object(answer);
-  // One list, or one for each stream and rendition: what any of them has can be played.
-  const lists = Array.isArray(raw.streams) ? raw.streams.map(object) : [raw];
-  const spans = lists.flatMap((each) => (Array.isArray(each.spans) ? (each.spans as unknown[]) : []).map(span));
-  const recorded = joined(spans.filter((each) => each !== null));
+  const recorded = joined(list<unknown>(raw, "spans").items.map(span).filter((each) => each !== null));
   return {
     recorded,
-    first: parseTime(text(raw.first)) ?? recorded[0]?.from ?? null,
-    last: parseTime(text(raw.last)) ?? recorded[recorded.length - 1]?.to ?? null,
+    first: recorded[0]?.from ?? null,
+    last: recorded[recorded.length - 1]?.to ?? null,
   };
 }
 
@@ -188,25 +185,38 @@ export interface Sample {
   latencyMs: number | null;
 }
 
-export function toSamples(answer: unknown): Sample[] {
-  return list<unknown>(answer, "samples").items.flatMap((value) => {
-    const raw = object(value);
-    const at = parseTime(text(raw.time) ?? text(raw.at));
-    if (at === null) return [];
-    return [
-      {
-        at,
-        state: state(raw.state),
-        fps: number(raw.fps),
-        kbit: number(raw.kbit_s) ?? number(raw.kbit) ?? number(raw.kbit_per_s),
-        latencyMs: number(raw.latency_ms) ?? number(raw.latency_p50_ms),
-      },
-    ];
-  });
+export interface History {
+  /** Milliseconds that each sample stands for. */
+  step: number;
+  /** `front-door`, or `front-door/sub`. */
+  streams: { stream: string; samples: Sample[] }[];
+}
+
+export function toHistory(answer: unknown): History {
+  const raw = object(answer);
+  return {
+    step: (number(raw.step_seconds) ?? 10) * 1000,
+    streams: list<unknown>(raw, "streams").items.map((value) => {
+      const each = object(value);
+      return {
+        stream: text(each.stream) ?? "",
+        samples: list<unknown>(each, "spans").items.flatMap((one) => {
+          const span = object(one);
+          const at = parseTime(text(span.time));
+          if (at === null) return [];
+          return [
+            { at, state: state(span.state), fps: number(span.fps), kbit: number(span.kbit_per_s), latencyMs: number(span.latency_ms) },
+          ];
+        }),
+      };
+    }),
+  };
 }
 
 export interface RecordingRow {
   camera: string;
+  title: string;
+  configured: boolean;
   first: number | null;
   last: number | null;
   bytes: number;
@@ -222,6 +232,8 @@ export function toRecordings(answer: unknown): RecordingRow[] {
     return [
       {
         camera,
+        title: text(raw.title) ?? camera,
+        configured: raw.configured !== false,
         first: parseTime(text(raw.first)),
         last: parseTime(text(raw.last)),
         bytes: number(raw.bytes) ?? 0,
@@ -233,7 +245,7 @@ export function toRecordings(answer: unknown): RecordingRow[] {
 }
 
 export interface Protection extends Span {
-  id: number | string;
+  id: string;
   name: string;
 }
 
@@ -241,9 +253,9 @@ export function toProtections(answer: unknown): Protection[] {
   return list<unknown>(answer, "protections").items.flatMap((value) => {
     const raw = object(value);
     const at = span(raw);
-    const id = raw.id;
-    if (!at || (typeof id !== "number" && typeof id !== "string")) return [];
-    return [{ ...at, id, name: text(raw.name) ?? text(raw.reason) ?? "" }];
+    const id = text(raw.id);
+    if (!at || id === null) return [];
+    return [{ ...at, id, name: text(raw.name) ?? "" }];
   });
 }
 
@@ -251,17 +263,18 @@ export interface Disk {
   used: number | null;
   free: number | null;
   total: number | null;
-  state: string | null;
-  reason: string | null;
+  keepSeconds: number | null;
+  /** Why a limit cannot be kept, or why nothing is deleted by age now. */
+  trouble: string | null;
 }
 
 export function toDisk(answer: unknown): Disk {
   const raw = object(answer);
   return {
-    used: number(raw.used_bytes) ?? number(raw.recordings_bytes),
-    free: number(raw.free_bytes) ?? number(raw.available_bytes),
-    total: number(raw.total_bytes) ?? number(raw.size_bytes),
-    state: text(raw.state),
-    reason: text(raw.reason),
+    used: number(raw.used_bytes),
+    free: number(raw.free_bytes),
+    total: number(raw.total_bytes),
+    keepSeconds: number(object(raw.limits).keep_seconds),
+    trouble: text(raw.trouble) ?? text(raw.age_paused),
   };
 }

@@ -2,15 +2,15 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
-import { fileName } from "../dialogs/range";
 import { api, messageOf, url } from "../lib/api";
 import { bytes, count } from "../lib/format";
 import { type Protection, type RecordingRow, type Timeline, toProtections, toRecordings, toTimeline } from "../lib/model";
-import { cameraPath } from "../lib/router";
+import { saidRemoved } from "../dialogs/range";
+import { cameraPath } from "../lib/route";
 import { cameras, disk } from "../lib/state";
 import { clock, day, dayInWords, duration, SECOND } from "../lib/time";
 import { Icon } from "../ui/icons";
-import { attempt, Confirm, Dialog, Empty, Field, Menu, Note } from "../ui/parts";
+import { attempt, Confirm, Dialog, Empty, Field, Menu, Note, toast } from "../ui/parts";
 
 const AGAIN_MS = 15_000;
 
@@ -42,9 +42,9 @@ export function RecordingsPage(): JSX.Element {
             {bytes(total)} of {count(known.length, "camera")}
           </span>
         ) : null}
-        {space?.free != null ? <span class="soft number end">{bytes(space.free)} free on the disk</span> : null}
+        {space?.free != null ? <span class="soft number end">{bytes(space.free)} free on the disk{space.keepSeconds === null ? "" : `, kept for ${duration(space.keepSeconds * 1000)}`}</span> : null}
       </div>
-      {space?.state && !["ok", "good", "normal"].includes(space.state) ? <Note tone="warn">{space.reason ?? `The disk: ${space.state}`}</Note> : null}
+      {space?.trouble ? <Note tone="warn">{space.trouble}</Note> : null}
       {error.value ? (
         known ? (
           <Note tone="warn">{error.value}</Note>
@@ -83,19 +83,20 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
   const timeline = useSignal<Timeline | null>(null);
   const protections = useSignal<Protection[]>([]);
   const asked = useSignal<"delete" | null>(null);
+  const naming = useSignal(false);
   const renaming = useSignal<Protection | null>(null);
   const lifting = useSignal<Protection | null>(null);
   const { first, last } = row;
   const load = async (): Promise<void> => {
     if (first !== null && last !== null) {
-      timeline.value = await api.timeline(row.camera, first, last).then(toTimeline).catch(() => null);
+      timeline.value = await api.timeline(row.camera).then(toTimeline).catch(() => null);
     }
     protections.value = await api.protections(row.camera).then(toProtections).catch(() => []);
   };
   useEffect(() => {
     void load();
   }, [row.camera, first, row.bytes === 0]);
-  const exists = cameras.value === null || cameras.value.some((each) => each.name === row.camera);
+  const exists = row.configured;
   const changed = (): void => {
     onChanged();
     void load();
@@ -104,7 +105,9 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
   return (
     <li class="card recording" data-recording={row.camera}>
       <div class="line">
-        <h2>{exists ? <a href={cameraPath(row.camera, first === null ? undefined : first + SECOND)}>{row.camera}</a> : <>{row.camera} <span class="chip plain">no longer configured</span></>}</h2>
+        <h2>{exists ? <a href={cameraPath(row.camera, first === null ? undefined : first + SECOND)}>{row.title}</a> : row.title}
+          {row.title === row.camera ? null : <span class="faint"> {row.camera}</span>}
+          {exists ? null : <span class="chip plain">not configured any more</span>}</h2>
         <span class="number soft">{duration(row.seconds * 1000)}</span>
         <span class="number soft">{bytes(row.bytes)}</span>
         <span class="number soft">{row.gaps ? count(row.gaps, "gap") : "no gaps"}</span>
@@ -115,6 +118,7 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
             ...(first !== null && last !== null
               ? [{ label: "Export the last minute", icon: "download" as const, href: url.export(row.camera, Math.max(first, last - 60 * SECOND), last, "gop") }]
               : []),
+            { label: "Rename", icon: "pencil", act: () => (naming.value = true) },
             { label: "Delete all", icon: "trash", danger: true, act: () => (asked.value = "delete") },
           ]}
         />
@@ -152,7 +156,7 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
                 label={`Actions for ${each.name || "the protected range"}`}
                 items={[
                   { label: "Rename", icon: "pencil", act: () => (renaming.value = each) },
-                  { label: "Export MP4", icon: "download", href: `${url.export(row.camera, each.from, each.to, "gop")}#${fileName(row.camera, each, "mp4")}` },
+                  { label: "Export MP4", icon: "download", href: url.export(row.camera, each.from, each.to, "gop") },
                   { label: "Lift the protection", icon: "close", danger: true, act: () => (lifting.value = each) },
                 ]}
               />
@@ -166,14 +170,30 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
           action="Delete all"
           onClose={() => (asked.value = null)}
           onConfirm={async () => {
-            await api.removeRecordings(row.camera, first - 1, last + 1);
+            toast(saidRemoved(await api.removeRecordings(row.camera, first - 1, last + 60 * SECOND)));
             changed();
           }}
         >
           {duration(row.seconds * 1000)}, {bytes(row.bytes)}, are deleted for good. Protected ranges stay; recording goes on.
         </Confirm>
       ) : null}
-      {renaming.value ? <Rename camera={row.camera} protection={renaming.value} onClose={() => (renaming.value = null)} onDone={changed} /> : null}
+      {naming.value ? (
+        <Rename
+          name={row.title}
+          hint="For people only: the camera keeps its name, and so do the folders. Empty: the camera's name"
+          save={(title) => api.renameRecording(row.camera, title || null)}
+          onClose={() => (naming.value = false)}
+          onDone={changed}
+        />
+      ) : null}
+      {renaming.value ? (
+        <Rename
+          name={renaming.value.name}
+          save={(title) => api.renameProtection(row.camera, renaming.value?.id ?? "", title)}
+          onClose={() => (renaming.value = null)}
+          onDone={changed}
+        />
+      ) : null}
       {lifting.value ? (
         <Confirm
           title="Lift the protection?"
@@ -191,23 +211,23 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
   );
 }
 
-function Rename(props: { camera: string; protection: Protection; onClose: () => void; onDone: () => void }): JSX.Element {
-  const title = useSignal(props.protection.name);
+function Rename(props: { name: string; hint?: string; save: (title: string) => Promise<unknown>; onClose: () => void; onDone: () => void }): JSX.Element {
+  const title = useSignal(props.name);
   return (
     <Dialog title="Rename" onClose={props.onClose}>
       <form
         class="stack"
         onSubmit={(event) => {
           event.preventDefault();
-          void attempt("Not renamed", () => api.renameProtection(props.camera, props.protection.id, title.value)).then((well) => {
+          void attempt("Not renamed", () => props.save(title.value.trim())).then((well) => {
             if (!well) return;
             props.onDone();
             props.onClose();
           });
         }}
       >
-        <Field label="Name">
-          <input class="input" name="title" autoFocus value={title.value} onInput={(event) => (title.value = event.currentTarget.value)} />
+        <Field label="Name" hint={props.hint}>
+          <input class="input" name="title" maxLength={200} autoFocus value={title.value} onInput={(event) => (title.value = event.currentTarget.value)} />
         </Field>
         <footer>
           <button type="button" class="button" onClick={props.onClose}>

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Camera, TONE } from "../lib/model";
-import { cameraPath } from "../lib/router";
+import { cameraPath } from "../lib/route";
 import { cameras, camerasError, link } from "../lib/state";
 import { ago } from "../lib/time";
 import { Player } from "../player/player";

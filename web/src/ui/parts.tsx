@@ -147,7 +147,7 @@ export function Confirm(props: {
   );
 }
 
-export function Field(props: { label: string; hint?: ComponentChildren; wrong?: string | null; children: JSX.Element }): JSX.Element {
+export function Field(props: { label: string; hint?: ComponentChildren | undefined; wrong?: string | null; children: JSX.Element }): JSX.Element {
   return (
     <label class="field">
       <span>{props.label}</span>
