@@ -366,8 +366,7 @@ impl RenditionWriter {
                 self.awaits_key = true;
                 return;
             }
-            self.sound
-                .begin(sample.pts);
+            self.sound.begin(sample.pts);
         }
         self.awaits_key = false;
         self.new_file = false;
