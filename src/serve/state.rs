@@ -22,7 +22,6 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
-use super::{Problem, schema};
 use crate::config::Retention;
 use crate::recording::Tree;
 
@@ -60,10 +59,6 @@ pub struct App {
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
-    /// Finds the pictures of markers.
-    pub snapper: Snapper,
-    /// The processes that decode recordings.
-    pub workers: Workers,
     /// The processes that decode recordings.
     pub workers: Workers,
     /// Finds the pictures of markers.
@@ -113,9 +108,6 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
-            snapper: Snapper::default(),
-            readers: super::api::events::room(),
-            workers: Workers::new(cores()),
             workers: Workers::new(cores()),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
