@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { list, type Marker, markerTime, query } from "../../src/lib/api";
 import { nameProblem, readProbe, splitLogin, urlProblem, withLogin } from "../../src/lib/camera-input";
 import { bitrate, bytes, hue } from "../../src/lib/format";
-import { joined, toCameras, toRecordings, toSamples, toTimeline } from "../../src/lib/model";
+import { joined, toCameras, toHistory, toRecordings, toTimeline } from "../../src/lib/model";
 import { cameraPath, parse } from "../../src/lib/route";
 import { readMarkerEvent } from "../../src/lib/state";
 import { ago, duration, parseTime, toRfc3339 } from "../../src/lib/time";
@@ -94,7 +94,7 @@ describe("answers", () => {
     expect(toCameras(null)).toEqual([]);
     expect(toCameras({ cameras: [{}, 3, { name: "a" }] }).map((each) => [each.name, each.state])).toEqual([["a", "unknown"]]);
     expect(toRecordings({ recordings: [{ camera: "a" }, {}] })).toHaveLength(1);
-    expect(toSamples({ samples: [{ time: "x" }, { time: "2026-01-01T00:00:00Z" }] })).toHaveLength(1);
+    expect(toHistory({ streams: [{ spans: [{ time: "x" }, { time: "2026-01-01T00:00:00Z" }] }, 3] }).streams.map((each) => each.samples.length)).toEqual([1, 0]);
     expect(readProbe(null)).toEqual([]);
     expect(list({ markers: [1], next: "c" }, "markers")).toEqual({ items: [1], next: "c" });
   });
@@ -113,9 +113,9 @@ describe("answers", () => {
 
   it("show silence between samples", () => {
     const at = (t: number, state: "streaming" | "failed") => ({ at: t, state, fps: null, kbit: null, latencyMs: null });
-    const found = runs([at(0, "streaming"), at(10_000, "streaming"), at(20_000, "failed"), at(200_000, "streaming")], 210_000);
+    const found = runs([at(0, "streaming"), at(10_000, "streaming"), at(20_000, "failed"), at(200_000, "streaming")], 10_000);
     expect(found.map((each) => [each.from, each.to, each.state])).toEqual([
-      [0, 20_000, "streaming"], [20_000, 20_000, "failed"], [200_000, 210_000, "streaming"],
+      [0, 20_000, "streaming"], [20_000, 30_000, "failed"], [200_000, 210_000, "streaming"],
     ]);
   });
 });
