@@ -167,6 +167,16 @@ Examples:
   camring serve
   camring serve --config site.toml --listen 127.0.0.1:9000")]
     Serve(ServeArgs),
+
+    /// Make the index of the recordings anew from the files
+    #[command(after_help = "\
+The index is an image of the recordings and follows them by itself: this is for when it is doubted.
+Recordings, markers and protections stay as they are. No server may run on the same recordings.
+
+Examples:
+  camring reindex
+  camring reindex --config site.toml")]
+    Reindex(ReindexArgs),
 }
 
 /// `camring run`
@@ -203,6 +213,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 }
+
+/// `camring reindex`
+#[derive(Args, Clone, Debug)]
+pub struct ReindexArgs {}
 
 /// `camring check`
 #[derive(Args, Clone, Debug)]

@@ -7,6 +7,7 @@ pub mod check;
 pub mod hls;
 pub mod pipe;
 pub mod probe;
+pub mod reindex;
 pub mod reload;
 pub mod run;
 pub mod serve;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Pipe(args) => pipe::run(args, &global),
         Command::Probe(args) => probe::run(args, &global),
         Command::Hls(args) => hls::run(args, &global),
+        Command::Reindex(args) => reindex::run(args, &global),
         Command::Serve(args) => serve::run(args, &global),
     };
     match done {

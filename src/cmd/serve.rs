@@ -34,8 +34,10 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Server::start(settings, view, Supervisor::none()).await?;
-        if let Some(address) = server.address {
-            tracing::info!("listening on http://{address}/");
+        // By hand one wants to know, and not to wait.
+        let listening = server.app.listening.borrow().clone();
+        if let Some(error) = listening.error {
+            anyhow::bail!(error);
         }
         tokio::spawn(async move {
             tokio::select! {

@@ -15,6 +15,7 @@ mod background;
 mod dash;
 mod deliver;
 mod guard;
+pub mod health;
 mod hls;
 mod http;
 pub mod index;
@@ -35,15 +36,17 @@ pub mod workers;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 pub use http::Limits;
+pub use index::Index;
 pub use library::{Library, Protection};
 pub use problem::{Fault, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use process::main;
 pub use site::{CameraView, SiteView, StreamView};
-pub use state::{App, Asked, Attach, Event, Settings, Supervisor};
+pub use state::{App, Asked, Attach, Event, FolderLock, Settings, Supervisor};
 pub use store::{Store, StoreError};
 
 /// The first argument that makes the binary a server. The second is the supervisor's pid.
@@ -60,56 +63,99 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// A server that listens.
+/// A server.
 #[derive(Debug)]
 pub struct Server {
     /// What its handlers share.
     pub app: Arc<App>,
-    /// Where it listens.
-    pub address: Option<SocketAddr>,
+    wanted: Option<SocketAddr>,
     listener: Option<tokio::net::TcpListener>,
 }
 
+/// Where a server listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// Here; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// Why not where it should.
+    pub error: Option<String>,
+}
+
+/// How often an address that was taken is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(2);
+
 impl Server {
-    /// Opens the databases and binds the address.
+    /// Opens the databases and tries to bind the address: [`App::listening`] says how that went.
     ///
     /// # Errors
-    /// Either fails.
+    /// A database cannot be opened, or another server has the folder.
     pub async fn start(
         settings: Settings,
         site: SiteView,
         supervisor: Supervisor,
     ) -> Result<Self, ServeError> {
-        let listen = settings.listen;
+        let wanted = settings.listen;
         // Opening reads the disk.
         let opened = tokio::task::spawn_blocking(|| App::new(settings, site, supervisor)).await;
         let app = opened.map_err(io::Error::other)??;
-        let (listener, address) = match listen {
-            None => (None, None),
-            Some(address) => {
-                let (listener, address) = http::bind(address).await?;
-                (Some(listener), Some(address))
-            }
-        };
-        Ok(Self {
+        let mut server = Self {
             app,
-            address,
-            listener,
-        })
+            wanted,
+            listener: None,
+        };
+        server.bind().await;
+        Ok(server)
     }
 
-    /// Answers requests until `stop` becomes true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn bind(&mut self) {
+        let Some(wanted) = self.wanted else {
+            return;
+        };
+        let listening = match http::bind(wanted).await {
+            Ok((listener, address)) => {
+                self.listener = Some(listener);
+                Listening {
+                    address: Some(address),
+                    error: None,
+                }
+            }
+            Err(error) => Listening {
+                address: None,
+                error: Some(error.to_string()),
+            },
+        };
+        let changed = |old: &mut Listening| {
+            let changed = *old != listening;
+            *old = listening.clone();
+            changed
+        };
+        if self.app.listening.send_if_modified(changed) {
+            match (&listening.address, &listening.error) {
+                (Some(address), _) => tracing::info!("listening on http://{address}/"),
+                (None, error) => tracing::error!("{}", error.as_deref().unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Answers requests until `stop` becomes true. Where the address is taken, it tries again and again.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let _background = background::start(&self.app);
         let limits = Limits::default();
         let limits = Limits {
             connections: http::room_for(limits.connections),
             ..limits
         };
+        while self.wanted.is_some() && self.listener.is_none() {
+            // Its sender gone means the same as stop.
+            let waited = tokio::time::timeout(BIND_AGAIN, stop.wait_for(|stop| *stop)).await;
+            if waited.is_ok() {
+                return;
+            }
+            self.bind().await;
+        }
         match self.listener {
             Some(listener) => http::serve(listener, routes::all(self.app), limits, stop).await,
             None => {
-                // Its sender gone means the same.
                 let _ = stop.wait_for(|stop| *stop).await;
             }
         }

@@ -72,11 +72,8 @@ async fn live(begun: Begun) -> io::Result<()> {
             return Err(io::Error::other(error));
         }
     };
-    let address = server.address.map(|address| address.to_string());
-    if let Some(address) = &address {
-        tracing::info!("listening on http://{address}/");
-    }
-    serve::ready(&control, address.clone()).map_err(io::Error::other)?;
+    let address = server.app.listening.borrow().address;
+    serve::ready(&control, address.map(|address| address.to_string())).map_err(io::Error::other)?;
     let control = AsyncControl::new(control)?;
     let (stop, stopped) = watch::channel(false);
     let app = Arc::clone(&server.app);
@@ -84,10 +81,6 @@ async fn live(begun: Begun) -> io::Result<()> {
         let talk = Talk {
             control,
             app,
-            report: ServeReport {
-                address,
-                error: None,
-            },
             waiting: HashMap::new(),
             asked: 0,
         };
@@ -103,7 +96,6 @@ async fn live(begun: Begun) -> io::Result<()> {
 struct Talk {
     control: AsyncControl,
     app: Arc<App>,
-    report: ServeReport,
     waiting: HashMap<u64, oneshot::Sender<Result<serde_json::Value, Problem>>>,
     asked: u64,
 }
@@ -133,7 +125,12 @@ impl Talk {
                 Some((ask, answer)) = questions.recv() => self.ask(ask, answer).await?,
                 _ = reports.tick() => {
                     self.waiting.retain(|_, waiting| !waiting.is_closed());
-                    self.control.send(&FromServe::Report(self.report.clone()), &[]).await?;
+                    let listening = self.app.listening.borrow().clone();
+                    let report = ServeReport {
+                        address: listening.address.map(|address| address.to_string()),
+                        error: listening.error,
+                    };
+                    self.control.send(&FromServe::Report(report), &[]).await?;
                 }
             }
         }

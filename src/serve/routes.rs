@@ -29,7 +29,9 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::cameras::routes())
         .merge(api::markers::routes())
         .merge(api::recordings::routes())
+        .merge(api::timeline::routes())
         .merge(api::protections::routes())
+        .merge(api::health::routes())
         .merge(api::events::routes())
         .merge(api::media::routes())
         .merge(assets::routes())
@@ -38,17 +40,18 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::openapi::routes(description))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
-        .layer(
-            CompressionLayer::new()
-                .gzip(true)
-                .compress_when(text_only()),
-        )
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             guard::middleware,
         ))
         .layer(guard::cors(&app.settings.cors_origins))
         .layer(middleware::from_fn(problem::middleware))
+        // Outside of what rewrites answers, which could not read compressed ones.
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .compress_when(text_only()),
+        )
         .with_state(app)
 }
 

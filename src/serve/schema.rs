@@ -4,7 +4,7 @@
 #![deny(unsafe_code)]
 
 /// Step `n` leads from version `n` to `n + 1`.
-pub const MIGRATIONS: &[&str] = &[MARKERS];
+pub const MIGRATIONS: &[&str] = &[MARKERS, HEALTH];
 
 /// 1: markers, how many a camera has, and what changed. Times are UTC in ns since the Unix epoch; `region` and
 /// `data` are JSON.
@@ -44,4 +44,23 @@ CREATE TABLE marker_change (
     id TEXT NOT NULL,
     what TEXT NOT NULL
 ) STRICT;
+";
+
+/// 2: samples of how streams are. `width`: s that a row is about; `at`: UTC in s.
+const HEALTH: &str = "
+CREATE TABLE health_stream (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE health (
+    stream INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    rank INTEGER NOT NULL,
+    streaming REAL NOT NULL,
+    fps REAL NOT NULL,
+    kbit_per_s REAL NOT NULL,
+    latency_ms REAL,
+    latency_p99_ms REAL,
+    packets_lost INTEGER NOT NULL,
+    reconnects INTEGER NOT NULL,
+    PRIMARY KEY (width, stream, at)
+) STRICT, WITHOUT ROWID;
 ";

@@ -1,11 +1,15 @@
 //! What all handlers share.
 #![deny(unsafe_code)]
 
+use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use camring_ring::Client;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
@@ -17,7 +21,7 @@ use super::site::SiteView;
 use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
-use super::{Problem, schema};
+use super::{Listening, Problem, schema};
 use crate::config::Retention;
 use crate::recording::Tree;
 
@@ -43,6 +47,10 @@ pub struct App {
     pub settings: Settings,
     /// The configuration as last told by the supervisor.
     pub site: watch::Sender<Arc<SiteView>>,
+    /// Where the server listens.
+    pub listening: watch::Sender<Listening>,
+    /// Held while the server lives: one for each folder of recordings.
+    _folder: FolderLock,
     /// What is recorded.
     pub index: Index,
     /// What init segments say.
@@ -51,6 +59,10 @@ pub struct App {
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
+    /// The processes that decode recordings.
+    pub workers: Workers,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
     /// Finds the pictures of markers.
     pub snapper: Snapper,
     /// The processes that decode recordings.
@@ -91,6 +103,7 @@ impl App {
         site: SiteView,
         supervisor: Supervisor,
     ) -> Result<Arc<Self>, StoreError> {
+        let folder = FolderLock::take(&settings.data_dir)?;
         let store = Store::open(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
         let index = Index::open(&settings.data_dir)?;
         let attach = Attach::new(&settings.socket);
@@ -99,12 +112,17 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
+            workers: Workers::new(cores()),
+            snapper: Snapper::default(),
+            readers: super::api::events::room(),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
             workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
+            listening: watch::Sender::default(),
+            _folder: folder,
             index,
             tracks: Arc::default(),
             store,
@@ -129,6 +147,46 @@ impl App {
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
+
+/// Taken by the one server of a folder of recordings: two would spoil each other's databases.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "its life is the lock")] File);
+
+impl FolderLock {
+    /// Makes the folder, where needed, and takes it; waits for a server that is ending.
+    ///
+    /// # Errors
+    /// Another server has it; the kernel's answer.
+    pub fn take(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join("serve.lock");
+        let failed = |source| StoreError::Io {
+            path: path.clone(),
+            source,
+        };
+        std::fs::create_dir_all(data_dir).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(failed)?;
+        let since = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if since.elapsed() < ENDING => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(StoreError::InUse {
+                        path: data_dir.to_owned(),
+                    });
+                }
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        }
+    }
+}
+
+/// How long a server may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// A question to the supervisor and where its answer goes.
 pub type Asked = (Value, oneshot::Sender<Result<Value, Problem>>);

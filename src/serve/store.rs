@@ -53,6 +53,15 @@ pub enum StoreError {
         /// The newest known.
         known: usize,
     },
+    /// Another server has the folder.
+    #[error(
+        "{path} is served already: the daemon's own server does it, or another camring serve; \
+         [http] listen says where"
+    )]
+    InUse {
+        /// Of the recordings.
+        path: PathBuf,
+    },
     /// More callers than it can serve.
     #[error("database: {QUEUE} calls are waiting already; try again")]
     Busy,

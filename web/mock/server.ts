@@ -33,7 +33,7 @@ const labels = ["person", "car", "parcel", "dog", "person"];
 const markers = Array.from({ length: 40 }, (_, i) => {
   const start = Date.now() - i * i * 21_000 - 90_000;
   return {
-    id: i + 1,
+    id: String(i + 1),
     camera: "front-door",
     start: at(start),
     end: i % 4 === 0 ? at(start + 12_000) : null,
@@ -42,7 +42,7 @@ const markers = Array.from({ length: 40 }, (_, i) => {
     frame_time: at(start),
   };
 });
-const protections = [{ id: 1, from: at(Date.now() - 3 * HOUR), to: at(Date.now() - 2.9 * HOUR), name: "Delivery, damaged box" }];
+const protections = [{ id: "1", from: at(Date.now() - 3 * HOUR), to: at(Date.now() - 2.9 * HOUR), name: "Delivery, damaged box" }];
 
 function picture(name: string, width: number): string {
   let seed = Array.from(name).reduce((sum, c) => sum * 31 + c.charCodeAt(0), 7) >>> 0;
@@ -118,7 +118,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
     request.on("close", () => feeds.delete(response));
     return;
   }
-  if (path === "/api/v1/disk") { send({ used_bytes: 182e9, free_bytes: 41e9, total_bytes: 256e9, state: "ok" }); return; }
+  if (path === "/api/v1/disk") { send({ used_bytes: 182e9, free_bytes: 41e9, total_bytes: 256e9 }); return; }
   if (path === "/api/v1/probe") {
     await new Promise((resolve) => setTimeout(resolve, 900));
     const { url: given } = await body(request);
@@ -153,7 +153,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
   }
   if (rest === "/timeline") {
     const now = Date.now();
-    send({ first: at(now - 20 * HOUR), last: at(now - 2000), spans: [{ from: at(now - 20 * HOUR), to: at(now - 5 * HOUR) }, { from: at(now - 4.7 * HOUR), to: at(now - 31 * MINUTE) }, { from: at(now - 27 * MINUTE), to: at(now - 2000) }] }); return;
+    send({ from: at(now - 20 * HOUR), to: at(now - 2000), spans: [{ start: at(now - 20 * HOUR), end: at(now - 5 * HOUR) }, { start: at(now - 4.7 * HOUR), end: at(now - 31 * MINUTE) }, { start: at(now - 27 * MINUTE), end: at(now - 2000) }] }); return;
   }
   if (rest === "/health") {
     const from = Date.parse(url.searchParams.get("from") ?? "");
@@ -162,20 +162,20 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
     const samples = [];
     for (let t = from; t < to; t += step) {
       const away = Math.abs(t - (to - 1200_000)) < 120_000;
-      samples.push({ time: at(t), state: away ? "backoff" : "streaming", fps: away ? 0 : 15 + Math.sin(t / 50_000) * 0.2, kbit_s: away ? 0 : 2000 + 400 * Math.sin(t / 300_000) + 150 * Math.sin(t / 11_000), latency_ms: away ? null : 3 + Math.sin(t / 70_000) + Math.sin(t / 7000) * 0.4 });
+      samples.push({ time: at(t), state: away ? "backoff" : "streaming", fps: away ? 0 : 15 + Math.sin(t / 50_000) * 0.2, kbit_per_s: away ? 0 : 2000 + 400 * Math.sin(t / 300_000) + 150 * Math.sin(t / 11_000), latency_ms: away ? null : 3 + Math.sin(t / 70_000) + Math.sin(t / 7000) * 0.4 });
     }
     send({ samples }); return;
   }
   if (rest === "/protections") {
-    if (method === "POST") protections.push({ id: ++nextId, ...((await body(request)) as { from: string; to: string; name: string }) });
+    if (method === "POST") protections.push({ id: String(++nextId), ...((await body(request)) as { from: string; to: string; name: string }) });
     send({ protections: camera.name === "front-door" ? protections : [] }); return;
   }
   if (rest === "/markers") {
     if (method === "POST") {
-      const made = { id: ++nextId, camera: camera.name, end: null, score: 1, frame_time: "", ...((await body(request)) as { start: string; label: string }) };
+      const made = { id: String(++nextId), camera: camera.name, end: null, score: 1, frame_time: "", ...((await body(request)) as { start: string; label: string }) };
       made.frame_time = made.start;
       markers.unshift(made);
-      tell("marker", made);
+      tell("marker", { what: "created", camera: made.camera, id: made.id, marker: made });
       send(made, 201); return;
     }
     send({ markers: camera.name === "front-door" ? markers : [] }); return;

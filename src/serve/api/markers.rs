@@ -108,7 +108,7 @@ pub struct MarkerInput {
     #[schema(
         min_length = 1,
         max_length = 128,
-        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
     )]
     label: String,
     /// How sure.
@@ -166,7 +166,7 @@ pub struct MarkerPatch {
     #[schema(
         min_length = 1,
         max_length = 128,
-        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
         nullable = false
     )]
     label: Option<String>,

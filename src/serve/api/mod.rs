@@ -3,9 +3,12 @@
 
 pub mod cameras;
 pub mod events;
+pub mod health;
 pub mod markers;
 pub mod media;
 pub mod openapi;
 pub mod params;
+mod probe;
 pub mod protections;
 pub mod recordings;
+pub mod timeline;

@@ -25,7 +25,7 @@ impl PartialSchema for Moment {
         let number = ObjectBuilder::new()
             .schema_type(Type::Number)
             .minimum(Some(0))
-            .maximum(Some(9_000_000_000_i64))
+            .maximum(Some(time::MAX_SECONDS))
             .description(Some("Unix seconds, with decimals"));
         AnyOfBuilder::new().item(text).item(number).into()
     }

@@ -15,8 +15,10 @@ use utoipa_axum::routes;
 use super::params::{Body, Moment, Names, Params, is_text, known_camera, pointer, range};
 use super::protections::blocking;
 use crate::serve::retention::{self, Deleted, Reason, Recorded, camera_of};
-use crate::serve::{App, Fault, Problem, time};
+use crate::serve::{App, Fault, Problem, markers, time};
 
+/// Markers deleted in one call of the database.
+const MARKERS_AT_ONCE: usize = 5000;
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 200;
 
@@ -129,7 +131,7 @@ pub struct RecordingChange {
     #[schema(
         min_length = 1,
         max_length = 200,
-        pattern = r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
         required
     )]
     title: Option<String>,
@@ -270,9 +272,9 @@ async fn delete(
 ) -> Result<Json<DeletedRange>, Problem> {
     known_camera(&app, &camera).await?;
     let (from_ns, to_ns) = range(&params.from, &params.to)?;
-    let shared = Arc::clone(&app);
-    let gone = blocking(move || {
-        let app = shared;
+    let (shared, of) = (Arc::clone(&app), camera.clone());
+    let (gone, kept) = blocking(move || {
+        let (app, camera) = (shared, of);
         let protected = app.library.protected().map_err(|why| {
             Problem::internal(format!(
                 "nothing is deleted, since it is not known what is protected: {why}"
@@ -287,28 +289,60 @@ async fn delete(
         let gone = app
             .retention
             .delete_range(&camera, range, reach_out, &protected);
-        gone.map_err(|error| {
+        let gone = gone.map_err(|error| {
             tracing::error!("deleting recordings of {camera}: {error}");
             Problem::unavailable(
                 "not-deleted",
                 "Not deleted",
                 format!("the disk refuses ({error}); what had gone before is gone"),
             )
-        })
+        })?;
+        Ok((gone, protected.of(&camera).to_vec()))
     })
     .await?;
+    let markers = match gone.span_ms {
+        Some(span) => delete_markers(&app, camera, span, kept).await?,
+        None => 0,
+    };
     let ms = |ms: i64| Some(time::rfc3339_ms(ms));
     Ok(Json(DeletedRange {
         files: gone.files,
         bytes: gone.bytes,
         first: gone.span_ms.and_then(|span| ms(span.0)),
         last: gone.span_ms.and_then(|span| ms(span.1)),
-        markers: 0,
+        markers,
         kept_protected: gone.protected,
         kept_writing: gone.writing,
         kept_edges: gone.reaching_out,
         more: gone.more,
     }))
+}
+
+/// Deletes the markers of what was deleted; how many.
+async fn delete_markers(
+    app: &App,
+    camera: String,
+    (from_ms, to_ms): (i64, i64),
+    kept: Vec<(i64, i64)>,
+) -> Result<u64, Problem> {
+    let ns = |ms: i64| ms.saturating_mul(1_000_000);
+    let kept: Vec<(i64, i64)> = kept
+        .into_iter()
+        .map(|(from, to)| (ns(from), ns(to)))
+        .collect();
+    let mut all = 0;
+    loop {
+        let (name, kept) = (camera.clone(), kept.clone());
+        let range = (ns(from_ms), ns(to_ms));
+        let gone = app
+            .store
+            .call(move |db| markers::expire(db, &name, range, &kept, MARKERS_AT_ONCE))
+            .await?;
+        all += gone as u64;
+        if gone < MARKERS_AT_ONCE {
+            return Ok(all);
+        }
+    }
 }
 
 /// The disk that recordings lie on, and what is deleted when.

@@ -12,13 +12,15 @@ use flate2::write::GzEncoder;
 use super::playlist::{DateRange, Kind, Playlist, SKIP_UNTIL, first_in_reach};
 use super::{MEDIA_TYPE, Query, reports, text, wait};
 use crate::serve::index::{Edge, Minute, Place, Wanted};
-use crate::serve::{App, Problem};
+use crate::serve::{App, Problem, markers};
 
 /// Playlists that are longer are compressed here, off the thread that answers.
 const LONG: usize = 64 << 10;
 /// What a live playlist has, in target durations: more than the three that are the least (RFC 8216,
 /// 6.2.2), so that a player that stumbles finds its place again.
 const LIVE: u64 = 8;
+/// The most markers of one playlist: 150 bytes each.
+const MOST_MARKERS: usize = 5000;
 /// How far ahead a client may ask (8216bis, 6.2.5.2).
 const AHEAD: u64 = 2;
 
@@ -47,7 +49,8 @@ pub fn target(places: &[Arc<Place>]) -> u64 {
     longest.div_ceil(1_000_000).max(1)
 }
 
-pub(super) fn nothing_then(camera: &str) -> Problem {
+/// Why a range has nothing to play.
+pub fn nothing_then(camera: &str) -> Problem {
     Problem::not_found(
         "nothing-recorded-then",
         "Nothing recorded then",
@@ -58,14 +61,49 @@ pub(super) fn nothing_then(camera: &str) -> Problem {
     )
 }
 
-/// The markers of a camera between two moments, on the time line of a rendition.
-pub async fn marks(
-    _app: &App,
-    _place: &Place,
-    _from_ns: i64,
-    _to_ns: i64,
+/// The markers of a camera between two moments, each on the picture that it was made from, by the
+/// rendition's own map from media time to UTC. Of too many, the newest.
+async fn marks(
+    app: &App,
+    place: &Place,
+    from_ns: i64,
+    to_ns: i64,
 ) -> Result<Vec<DateRange>, Problem> {
-    Ok(Vec::new())
+    let camera = place.camera().to_owned();
+    let found = app.store.call(move |db| {
+        let mut from_ns = from_ns.max(0);
+        loop {
+            let found = markers::between(db, &camera, from_ns, to_ns, MOST_MARKERS + 1)?;
+            if found.len() <= MOST_MARKERS {
+                return Ok(found);
+            }
+            let half = (to_ns.saturating_sub(from_ns)) / 2;
+            if half < 1_000_000_000 {
+                return Ok(found);
+            }
+            from_ns = to_ns.saturating_sub(half);
+        }
+    });
+    let found = found.await?;
+    let moments: Vec<i64> = found.iter().map(|marker| marker.start_ns).collect();
+    let frames = app.index.frames_at(place, &moments).await?;
+    let mut ranges: Vec<DateRange> = (found.into_iter().zip(frames))
+        .map(|(marker, frame)| {
+            // Of a time without pictures the map says nothing better.
+            let start_ns = frame.map_or(marker.start_ns, |frame| frame.program_ns);
+            let moved = start_ns.saturating_sub(marker.start_ns);
+            DateRange {
+                id: marker.id,
+                start_ns,
+                end_ns: marker.end_ns.map(|end| end.saturating_add(moved)),
+                label: marker.label,
+                score: marker.score,
+                area: marker.region,
+            }
+        })
+        .collect();
+    ranges.truncate(MOST_MARKERS);
+    Ok(ranges)
 }
 
 /// `live.m3u8` and `dvr.m3u8`.
@@ -309,7 +347,7 @@ async fn answer(body: String, headers: &HeaderMap) -> Result<Response, Problem> 
             all.any(|one| one == "gzip" || (one.starts_with("gzip;") && !one.ends_with("q=0")))
         });
     if body.len() < LONG || !takes_gzip {
-        return Ok(text(body, headers));
+        return Ok(text(body, headers, MEDIA_TYPE));
     }
     let packed = tokio::task::spawn_blocking(move || {
         let tag = format!(

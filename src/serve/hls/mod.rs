@@ -25,8 +25,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use media::target;
+pub use media::{nothing_then, target};
 use multivariant::Variant;
+pub use multivariant::folder;
 use playlist::Report;
 
 use super::api::params::{Params, moment};
@@ -56,7 +57,13 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 /// Which rendition.
 type OfRendition = Path<(String, String, String)>;
 
-fn place(app: &App, camera: &str, stream: &str, rendition: &str) -> Result<Arc<Place>, Problem> {
+async fn place(
+    app: &App,
+    camera: &str,
+    stream: &str,
+    rendition: &str,
+) -> Result<Arc<Place>, Problem> {
+    app.index.listed().await?;
     let named = format!("{camera}/{stream}");
     let found = app.index.place(&named, rendition).or_else(|| {
         let unnamed = stream == super::index::UNNAMED;
@@ -83,7 +90,7 @@ fn place(app: &App, camera: &str, stream: &str, rendition: &str) -> Result<Arc<P
 }
 
 /// Why a camera has nothing to play.
-fn nothing(app: &App, camera: &str) -> Problem {
+pub fn nothing(app: &App, camera: &str) -> Problem {
     match app.site().camera(camera) {
         None => Problem::unknown_camera(camera),
         Some(_) => Problem::not_found(
@@ -168,13 +175,9 @@ async fn index(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let places = app.index.of_camera(&camera);
-    if places.is_empty() {
-        // It may be on the disk, and not be listed yet.
-        app.index.settled().await?;
-        if app.index.of_camera(&camera).is_empty() {
-            return Err(nothing(&app, &camera));
-        }
+    app.index.listed().await?;
+    if app.index.of_camera(&camera).is_empty() {
+        return Err(nothing(&app, &camera));
     }
     let range = query.range()?;
     let end = match (range, query.playlist.as_deref()) {
@@ -201,7 +204,7 @@ async fn index(
     }
     match variants.is_empty() {
         true => Err(media::nothing_then(&camera)),
-        false => Ok(text(multivariant::render(variants), &headers)),
+        false => Ok(text(multivariant::render(variants), &headers, MEDIA_TYPE)),
     }
 }
 
@@ -293,7 +296,7 @@ async fn live(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     media::growing(&app, &place, &query, &headers, media::Window::Newest).await
 }
 
@@ -303,7 +306,7 @@ async fn dvr(
     Params(query): Params<Query>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     app.index.settled().await?;
     media::growing(&app, &place, &query, &headers, media::Window::All).await
 }
@@ -319,7 +322,7 @@ async fn range(
             "say from when, and until when: ?from=2026-11-21T08:00:00Z&to=2026-11-21T08:10:00Z";
         return Err(Problem::bad_request("no-range", "No range", detail));
     };
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     app.index.settled().await?;
     media::fixed(&app, &place, range, &headers).await
 }
@@ -329,7 +332,7 @@ async fn init(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let id = name
         .strip_prefix("init-")
         .and_then(|name| name.strip_suffix(".mp4")?.parse::<InitId>().ok());
@@ -376,7 +379,7 @@ async fn segment(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let sequence = name.strip_suffix(".m4s").and_then(number);
     let sequence = sequence.ok_or_else(|| unknown_file(&name))?;
     let found = app.index.segment(&place, sequence).await?;
@@ -400,7 +403,7 @@ async fn part(
     Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition)?;
+    let place = place(&app, &camera, &stream, &rendition).await?;
     let numbers = name
         .strip_suffix(".m4s")
         .and_then(|name| name.split_once('.'));
@@ -459,7 +462,7 @@ async fn wait(
 }
 
 /// A playlist that is asked for again and again.
-fn text(body: String, headers: &HeaderMap) -> Response {
+pub fn text(body: String, headers: &HeaderMap, media_type: &'static str) -> Response {
     let tag = format!(
         "W/\"{:08x}-{:x}\"",
         crc32fast::hash(body.as_bytes()),
@@ -473,7 +476,7 @@ fn text(body: String, headers: &HeaderMap) -> Response {
     if deliver::matches(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, answer).into_response();
     }
-    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     (StatusCode::OK, answer, body).into_response()
 }
 

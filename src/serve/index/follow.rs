@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::edge::Place;
 use super::followed::{Followed, list};
 use super::notify::{Change, Folder, Notify};
 use super::table;
+use super::{Phase, Shared};
 use crate::recording::{FileName, INDEX_ENDING, Rendition};
 use crate::serve::StoreError;
 
@@ -62,7 +62,7 @@ impl Follower {
                 if let Err(error) = self.read_all() {
                     tracing::error!("index: {error}");
                 }
-                self.shared.settled.send_replace(true);
+                self.shared.phase.send_replace(Phase::Settled);
             }
             let patience = match self.notify.incomplete {
                 true => POLL,
@@ -90,15 +90,13 @@ impl Follower {
             let files = list(&place.rendition);
             let mut followed = Followed::new(place);
             followed.watch_hours(&mut self.notify);
-            if let Some((_, newest)) = files.last_key_value() {
-                followed.follow(newest);
-            }
-            followed.publish();
+            followed.follow_newest(&files);
             histories.push((followed.place.id, files));
             self.renditions.insert(followed.place.id, followed);
         }
         let kept: Vec<i64> = self.renditions.keys().copied().collect();
         (self.shared.store).call_blocking(move |db| table::drop_renditions(db, &kept))?;
+        self.shared.phase.send_replace(Phase::Live);
         let (mut files, mut read) = (0, 0);
         for (id, tree) in histories {
             if let Some(followed) = self.renditions.get_mut(&id) {
@@ -108,6 +106,9 @@ impl Follower {
             if self.shared.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            // What is live does not wait.
+            let changes = self.notify.wait(&self.shared.bell, Duration::ZERO);
+            self.take(changes)?;
         }
         tracing::info!(
             "index: {files} minute files of {} renditions, {read} of them read, in {} ms",

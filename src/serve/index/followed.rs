@@ -98,6 +98,29 @@ impl Followed {
             .is_some_and(|tail| tail.minute().name == *name)
     }
 
+    /// The newest file and enough before it, from the files alone: at the start.
+    pub(super) fn follow_newest(&mut self, tree: &BTreeMap<u64, FileName>) {
+        let mut newest_first = tree.values().rev();
+        if let Some(newest) = newest_first.next() {
+            self.follow(newest);
+        }
+        let mut kept = 0;
+        let mut older = Vec::new();
+        for name in newest_first.take(KEPT_SEGMENTS) {
+            if kept >= KEPT_SEGMENTS {
+                break;
+            }
+            if let Some(minute) = self.read(name) {
+                self.place.raise_longest(minute.longest());
+                kept += minute.segments.len();
+                older.push(Recent::new(minute, SAVED));
+            }
+        }
+        older.reverse();
+        self.recent = older;
+        self.publish();
+    }
+
     /// Only the newest hour: where the kernel does not tell.
     pub(super) fn list_newest(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let hours = self.place.rendition.hours().unwrap_or_default();
@@ -121,9 +144,12 @@ impl Followed {
             .store
             .call_blocking(move |db| table::summaries(db, id))?;
         let mut buried = Vec::new();
+        // Newer ones came while others were read.
+        let newest = tree.keys().next_back().copied().unwrap_or(u64::MAX);
         for row in rows {
             let first = row.name.media_sequence;
             match tree.get(&first) {
+                _ if first > newest => {}
                 _ if Some(first) == tail => {}
                 Some(name) if *name == row.name && !row.gone && self.unchanged(&row) => {
                     self.files.insert(first, *name);

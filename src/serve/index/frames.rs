@@ -15,6 +15,8 @@ use crate::serve::StoreError;
 const KEPT: usize = 64 << 10;
 /// How far from the nearest recorded picture a moment may be and still mean it.
 const NEAR_NS: i64 = 2_000_000_000;
+/// Capture times are recorded to the µs.
+const SAME_NS: u64 = 1_000;
 /// The most that the map and a picture's own capture time differ, as far as is looked.
 const SLACK_NS: i64 = 2_000_000_000;
 
@@ -79,9 +81,10 @@ pub(super) async fn find(
     let rendition = place.rendition.clone();
     let read = tokio::task::spawn_blocking(move || read(&rendition, &minutes, wanted)).await;
     for (at, frame) in read.map_err(|_| StoreError::Gone)? {
-        // The newest picture may have a nearer one after it.
+        // The newest picture may have a nearer one after it, unless it is the very one.
         let next = index_end(place);
-        if next.is_none_or(|end| frame.capture_ns < end.saturating_sub(NEAR_NS)) {
+        let same = frame.capture_ns.abs_diff(moments[at]) <= SAME_NS;
+        if same || next.is_none_or(|end| frame.capture_ns < end.saturating_sub(NEAR_NS)) {
             cache.put((place.id, moments[at]), frame);
         }
         found[at] = Some(frame);

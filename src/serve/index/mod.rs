@@ -64,13 +64,23 @@ impl Drop for Inner {
     }
 }
 
+/// How far the first reading of the tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Nothing,
+    /// What is newest is known.
+    Live,
+    /// Everything is.
+    Settled,
+}
+
 /// What the handles and the follower share.
 #[derive(Debug)]
 struct Shared {
     tree: Tree,
     store: Store,
     places: RwLock<BTreeMap<(String, String), Arc<Place>>>,
-    settled: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     /// Look at everything again, and how often that was done.
     rescan: AtomicBool,
     scans: watch::Sender<u64>,
@@ -96,7 +106,7 @@ impl Index {
             tree: Tree::new(data_dir),
             store: Store::open(&path, table::MIGRATIONS)?,
             places: RwLock::default(),
-            settled: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Nothing),
             rescan: AtomicBool::new(false),
             scans: watch::Sender::new(0),
             looked: RwLock::default(),
@@ -134,20 +144,39 @@ impl Index {
         &self.inner.shared
     }
 
+    /// Waits until it is known which renditions there are, and the newest of each; but not long.
+    ///
+    /// # Errors
+    /// 503: they still are looked for.
+    pub async fn listed(&self) -> Result<(), Problem> {
+        self.reached(Phase::Live).await
+    }
+
     /// Waits until the tree was read once, but not long.
     ///
     /// # Errors
     /// 503: it still is read.
     pub async fn settled(&self) -> Result<(), Problem> {
-        let mut settled = self.shared().settled.subscribe();
-        let waited = tokio::time::timeout(SETTLE, settled.wait_for(|settled| *settled)).await;
+        self.reached(Phase::Settled).await
+    }
+
+    /// Waits until the tree was read once, however long that takes.
+    pub async fn read_once(&self) {
+        let mut phase = self.shared().phase.subscribe();
+        // The follower ends only with the last handle.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Settled).await;
+    }
+
+    async fn reached(&self, wanted: Phase) -> Result<(), Problem> {
+        let mut phase = self.shared().phase.subscribe();
+        let waited = tokio::time::timeout(SETTLE, phase.wait_for(|phase| *phase >= wanted)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Problem::unavailable(
                 "indexing",
                 "Recordings are being indexed",
                 "the recordings are being read, as after a long pause or the loss of the index: live \
-                 playlists work, the others will; try again in a few seconds",
+                 playlists come first, the others follow; try again in a few seconds",
             )),
         }
     }

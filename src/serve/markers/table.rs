@@ -419,18 +419,17 @@ pub fn delete_range(
     )
 }
 
-/// Deletes those of a camera that ended before a moment, but for those that touch a protected range, some at
-/// most; how many that were.
+/// Deletes what lies wholly in a range of a camera, but for what touches a protected range, some at most; how
+/// many that were.
 pub fn expire(
     db: &mut Connection,
     camera: &str,
-    before_ns: i64,
+    (mut from, before_ns): (i64, i64),
     protected: &[(i64, i64)],
     limit: usize,
 ) -> rusqlite::Result<usize> {
     // Between the protected ranges.
     let mut gone = 0;
-    let mut from = 0;
     let ends = protected.iter().copied().chain([(before_ns, before_ns)]);
     for (start, end) in ends {
         if from >= before_ns || gone >= limit {

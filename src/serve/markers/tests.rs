@@ -422,9 +422,9 @@ fn what_ended_before_goes_but_for_what_is_protected() {
             named("after", 120, None, "x"),
         ],
     );
-    let gone = place.call(|db| expire(db, "door", 100, &[(30, 50)], 1));
+    let gone = place.call(|db| expire(db, "door", (0, 100), &[(30, 50)], 1));
     assert_eq!(gone, 1);
-    let gone = place.call(|db| expire(db, "door", 100, &[(30, 50)], 1000));
+    let gone = place.call(|db| expire(db, "door", (0, 100), &[(30, 50)], 1000));
     assert_eq!(gone, 1);
     assert_eq!(
         place.all("door"),

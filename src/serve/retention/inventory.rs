@@ -130,6 +130,20 @@ impl Inventory {
         usage
     }
 
+    /// By camera: start of the oldest file.
+    pub fn oldest(&self) -> BTreeMap<String, i64> {
+        let mut oldest: BTreeMap<String, i64> = BTreeMap::new();
+        for (rendition, hours) in &self.renditions {
+            let Some(first) = hours.values().filter_map(|hour| hour.first_ms).min() else {
+                continue;
+            };
+            let camera = super::camera_of(&rendition.stream).to_owned();
+            let known = oldest.entry(camera).or_insert(first);
+            *known = first.min(*known);
+        }
+        oldest
+    }
+
     /// The file of a rendition that is being written, if one is: the one with the highest media sequence.
     pub fn newest(&self, rendition: &Rendition) -> Option<FileName> {
         let hours = self.renditions.get(rendition)?.values();

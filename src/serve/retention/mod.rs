@@ -17,7 +17,7 @@ mod pass;
 mod protected;
 mod recorded;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -69,6 +69,10 @@ pub struct State {
     pub usage: Usage,
     /// Of recordings that are protected.
     pub protected_bytes: u64,
+    /// By camera: start of the oldest file, UTC in ms.
+    pub oldest: BTreeMap<String, i64>,
+    /// Cameras of which something was deleted for want of space, since the process started.
+    pub thinned: BTreeSet<String>,
     /// Since the process started.
     pub deleted: BTreeMap<Reason, Deleted>,
     /// Passes since the process started.
@@ -257,6 +261,10 @@ impl Work {
             let deleted = state.deleted.entry(*reason).or_default();
             deleted.files += 1;
             deleted.bytes += minute.bytes;
+            if matches!(reason, Reason::Size | Reason::FreeSpace) {
+                let camera = camera_of(&minute.rendition.stream);
+                state.thinned.insert(camera.to_owned());
+            }
         }
         if self
             .protected_counted
@@ -273,6 +281,7 @@ impl Work {
                 (state.total, state.free) = (total, free);
             }
         }
+        state.oldest = self.inventory.oldest();
         state.errors += done.errors;
         if done.error.is_some() {
             state.last_error.clone_from(&done.error);

@@ -35,10 +35,14 @@ impl Protected {
         self.0.is_empty()
     }
 
+    /// A camera's ranges, in order.
+    pub fn of(&self, camera: &str) -> &[(i64, i64)] {
+        self.0.get(camera).map_or(&[][..], Vec::as_slice)
+    }
+
     /// The ranges of a stream's camera that end after `from` and begin before `to`.
     fn near(&self, stream: &str, from: i64, to: i64) -> &[(i64, i64)] {
-        let camera = camera_of(stream);
-        let ranges = self.0.get(camera).map_or(&[][..], Vec::as_slice);
+        let ranges = self.of(camera_of(stream));
         let first = ranges.partition_point(|range| range.1 <= from);
         let after = ranges.partition_point(|range| range.0 < to);
         &ranges[first..after.max(first)]

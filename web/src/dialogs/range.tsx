@@ -5,12 +5,12 @@ import type { JSX } from "preact";
 import { api, type Removed, url } from "../lib/api";
 import { bytes, count } from "../lib/format";
 import type { Span } from "../lib/model";
-import { clock, day, duration, fromInput, MINUTE, toInput } from "../lib/time";
+import { clock, DAY, day, duration, fromInput, toInput } from "../lib/time";
 import { Icon } from "../ui/icons";
 import { attempt, Confirm, Dialog, Field, Note, toast } from "../ui/parts";
 
-/** A preview of more than this is cut off by nobody's patience: the server refuses long ones, too. */
-const PREVIEW_MAX = 5 * MINUTE;
+/** The server makes previews of up to a day. */
+const PREVIEW_MAX = DAY;
 
 export function fileName(camera: string, span: Span, ending: string): string {
   return `${camera}_${day(span.from)}_${clock(span.from).replaceAll(":", "")}-${clock(span.to).replaceAll(":", "")}.${ending}`;
@@ -49,7 +49,7 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
       </Field>
       <span class="length number">{duration(span.to - span.from)}</span>
       <div class="acts">
-        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to 5 minutes" : undefined} onClick={() => (asked.value = "preview")}>
+        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to a day" : undefined} onClick={() => (asked.value = "preview")}>
           <Icon name="eye" />
           Preview
         </button>

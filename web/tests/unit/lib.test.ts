@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { list, type Marker, markerTime, query } from "../../src/lib/api";
 import { nameProblem, readProbe, splitLogin, urlProblem, withLogin } from "../../src/lib/camera-input";
 import { bitrate, bytes, hue } from "../../src/lib/format";
-import { joined, toCameras, toRecordings, toSamples, toTimeline } from "../../src/lib/model";
+import { joined, toCameras, toHistory, toRecordings, toTimeline } from "../../src/lib/model";
 import { cameraPath, parse } from "../../src/lib/route";
 import { readMarkerEvent } from "../../src/lib/state";
 import { ago, duration, parseTime, toRfc3339 } from "../../src/lib/time";
@@ -94,7 +94,7 @@ describe("answers", () => {
     expect(toCameras(null)).toEqual([]);
     expect(toCameras({ cameras: [{}, 3, { name: "a" }] }).map((each) => [each.name, each.state])).toEqual([["a", "unknown"]]);
     expect(toRecordings({ recordings: [{ camera: "a" }, {}] })).toHaveLength(1);
-    expect(toSamples({ samples: [{ time: "x" }, { time: "2026-01-01T00:00:00Z" }] })).toHaveLength(1);
+    expect(toHistory({ streams: [{ spans: [{ time: "x" }, { time: "2026-01-01T00:00:00Z" }] }, 3] }).streams.map((each) => each.samples.length)).toEqual([1, 0]);
     expect(readProbe(null)).toEqual([]);
     expect(list({ markers: [1], next: "c" }, "markers")).toEqual({ items: [1], next: "c" });
   });
@@ -113,32 +113,31 @@ describe("answers", () => {
 
   it("show silence between samples", () => {
     const at = (t: number, state: "streaming" | "failed") => ({ at: t, state, fps: null, kbit: null, latencyMs: null });
-    const found = runs([at(0, "streaming"), at(10_000, "streaming"), at(20_000, "failed"), at(200_000, "streaming")], 210_000);
+    const found = runs([at(0, "streaming"), at(10_000, "streaming"), at(20_000, "failed"), at(200_000, "streaming")], 10_000);
     expect(found.map((each) => [each.from, each.to, each.state])).toEqual([
-      [0, 20_000, "streaming"], [20_000, 20_000, "failed"], [200_000, 210_000, "streaming"],
+      [0, 20_000, "streaming"], [20_000, 30_000, "failed"], [200_000, 210_000, "streaming"],
     ]);
   });
 });
 
 describe("markers", () => {
-  const marker = (id: number, second: number): Marker => ({ id, camera: "a", start: toRfc3339(second * 1000), label: "x" });
+  const marker = (id: number, second: number): Marker => ({ id: String(id), camera: "a", start: toRfc3339(second * 1000), label: "x" });
 
   it("come by events", () => {
-    const set = readMarkerEvent("marker", { ...marker(1, 5) });
+    const set = readMarkerEvent({ what: "created", camera: "a", id: "1", marker: marker(1, 5) });
     expect(set?.kind).toBe("set");
-    expect(readMarkerEvent("marker-deleted", { id: 7 })).toEqual({ kind: "removed", id: "7" });
-    expect(readMarkerEvent("camera", { id: 7 })).toBeNull();
-    expect(readMarkerEvent("marker", { id: 7 })).toBeNull();
+    expect(readMarkerEvent({ what: "deleted", camera: "a", id: "7", marker: null })).toEqual({ kind: "removed", id: "7" });
+    for (const bad of [null, {}, { what: "created", id: "7" }, { what: "deleted" }]) expect(readMarkerEvent(bad)).toBeNull();
   });
 
   it("stay in order, each once", () => {
     let all = [marker(3, 30), marker(1, 10)];
     all = applied(all, { kind: "set", marker: marker(2, 20) });
-    expect(all.map((each) => each.id)).toEqual([3, 2, 1]);
+    expect(all.map((each) => each.id)).toEqual(["3", "2", "1"]);
     all = applied(all, { kind: "set", marker: marker(3, 5) });
-    expect(all.map((each) => each.id)).toEqual([2, 1, 3]);
-    expect(applied(all, { kind: "removed", id: "1" }).map((each) => each.id)).toEqual([2, 3]);
-    expect(all.map((each) => each.id)).toEqual([2, 1, 3]);
+    expect(all.map((each) => each.id)).toEqual(["2", "1", "3"]);
+    expect(applied(all, { kind: "removed", id: "1" }).map((each) => each.id)).toEqual(["2", "3"]);
+    expect(all.map((each) => each.id)).toEqual(["2", "1", "3"]);
   });
 
   it("are on the picture that was recorded", () => {

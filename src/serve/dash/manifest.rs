@@ -1,0 +1,269 @@
+//! An MPD, as text (ISO/IEC 23009-1): a period for each run of segments without a break, in which each
+//! rendition that has it whole is a representation.
+#![deny(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::recording::InitId;
+use crate::serve::index::{Minute, Segment};
+use crate::serve::time;
+use crate::serve::tracks::Tracks;
+
+/// A rendition.
+#[derive(Clone, Debug)]
+pub(super) struct Track {
+    /// `main-source`
+    pub id: String,
+    /// Where its media is, seen from the manifest.
+    pub folder: String,
+    /// Bit/s.
+    pub peak: u64,
+    /// Files, in order.
+    pub minutes: Vec<Arc<Minute>>,
+    /// What their init segments say.
+    pub inits: Vec<(InitId, Arc<Tracks>)>,
+}
+
+/// What is to be described.
+#[derive(Clone, Debug)]
+pub(super) struct Manifest {
+    /// From here to there; `None`: what is newest, as it grows.
+    pub range: Option<(i64, i64)>,
+    /// The longest segment, in s.
+    pub target: u64,
+    /// UTC.
+    pub now_ns: i64,
+    /// Renditions of one camera.
+    pub tracks: Vec<Track>,
+}
+
+/// Segments one after the other: one init segment, no break, one map to UTC (the first file's).
+#[derive(Debug)]
+struct Run<'m> {
+    first: &'m Minute,
+    /// Media sequence of the first segment.
+    sequence: u64,
+    segments: Vec<Segment>,
+}
+
+impl Run<'_> {
+    fn begin_ns(&self) -> i64 {
+        (self.segments.first()).map_or(i64::MAX, |segment| self.first.header.utc_ns(segment.time))
+    }
+
+    fn end_ns(&self) -> i64 {
+        (self.segments.last()).map_or(i64::MIN, |segment| self.first.header.utc_ns(segment.end()))
+    }
+}
+
+impl Manifest {
+    /// The text. `None`: nothing would be in it.
+    pub(super) fn render(&self) -> Option<String> {
+        let mut tracks: Vec<&Track> = self.tracks.iter().collect();
+        tracks.sort_by_key(|track| std::cmp::Reverse(track.peak));
+        let runs: Vec<(&Track, Vec<Run<'_>>)> = tracks
+            .into_iter()
+            .map(|track| (track, self.runs(track)))
+            .collect();
+        let (_, periods) = runs.iter().find(|(_, runs)| !runs.is_empty())?;
+        let newest = periods.last().map_or(0, Run::end_ns);
+        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD ");
+        out.push_str("xmlns=\"urn:mpeg:dash:schema:mpd:2011\" ");
+        out.push_str("profiles=\"urn:mpeg:dash:profile:isoff-live:2011\" ");
+        let buffer = self.target.max(2);
+        // Writing to a String cannot fail: all of these results are Ok.
+        let _ = match self.range {
+            Some(_) => {
+                let total: i64 = periods
+                    .iter()
+                    .map(|run| run.end_ns() - run.begin_ns())
+                    .sum();
+                write!(
+                    out,
+                    "type=\"static\" minBufferTime=\"PT{buffer}S\" mediaPresentationDuration=\"{}\"",
+                    duration(total)
+                )
+            }
+            None => {
+                let oldest = periods.first().map_or(newest, Run::begin_ns);
+                write!(
+                    out,
+                    "type=\"dynamic\" availabilityStartTime=\"1970-01-01T00:00:00Z\" \
+                     publishTime=\"{}\" minimumUpdatePeriod=\"PT2S\" minBufferTime=\"PT{buffer}S\" \
+                     timeShiftBufferDepth=\"{}\" suggestedPresentationDelay=\"PT{}S\" \
+                     maxSegmentDuration=\"PT{}S\"",
+                    time::rfc3339_ms(self.now_ns / 1_000_000),
+                    duration(newest - oldest),
+                    self.target * 3,
+                    self.target,
+                )
+            }
+        };
+        out.push_str(">\n");
+        let mut start = 0;
+        for (n, period) in periods.iter().enumerate() {
+            let (begin, end) = (period.begin_ns(), period.end_ns());
+            if self.range.is_none() {
+                start = begin;
+            }
+            let id = format!(
+                "{}-{}",
+                period.first.header.discontinuity_sequence, period.sequence
+            );
+            // A period that something follows is known to its end.
+            let ends = self.range.is_some() || n + 1 < periods.len();
+            let length = match ends {
+                true => format!(" duration=\"{}\"", duration(end - begin)),
+                false => String::new(),
+            };
+            let id = if ends {
+                id
+            } else {
+                period.first.header.discontinuity_sequence.to_string()
+            };
+            let _ = writeln!(
+                out,
+                " <Period id=\"p{id}\" start=\"{}\"{length}>",
+                duration(start)
+            );
+            out.push_str(
+                "  <AdaptationSet contentType=\"video\" mimeType=\"video/mp4\" \
+                 segmentAlignment=\"true\" startWithSAP=\"1\">\n",
+            );
+            for (track, runs) in &runs {
+                // One that breaks within the period, or begins after it did, cannot be in it.
+                let mut within = runs
+                    .iter()
+                    .filter(|run| run.begin_ns() < end && run.end_ns() > begin);
+                let (Some(run), None) = (within.next(), within.next()) else {
+                    continue;
+                };
+                let slack = i64::try_from(self.target).unwrap_or(60) * 1_000_000_000;
+                if run.begin_ns() <= begin.saturating_add(slack) {
+                    represent(&mut out, track, run, begin, ends.then_some(end));
+                }
+            }
+            out.push_str("  </AdaptationSet>\n </Period>\n");
+            start += end - begin;
+        }
+        if self.range.is_none() {
+            let _ = writeln!(
+                out,
+                " <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"{}\"/>",
+                time::rfc3339_ms(self.now_ns / 1_000_000)
+            );
+        }
+        out.push_str("</MPD>\n");
+        Some(out)
+    }
+
+    fn runs<'m>(&self, track: &'m Track) -> Vec<Run<'m>> {
+        let mut runs: Vec<Run<'m>> = Vec::new();
+        for minute in track.minutes.iter().filter(|minute| !minute.gone) {
+            for (n, segment) in minute.whole().iter().enumerate() {
+                let sequence = minute.first() + n as u64;
+                let end = minute.header.utc_ns(segment.end());
+                let outside = self.range.is_some_and(|(from, to)| {
+                    end <= from || minute.header.utc_ns(segment.time) >= to
+                });
+                if outside {
+                    continue;
+                }
+                match runs.last_mut() {
+                    Some(run)
+                        if run.first.name.init == minute.name.init
+                            && run.first.header.discontinuity_sequence
+                                == minute.header.discontinuity_sequence
+                            && run.sequence + run.segments.len() as u64 == sequence =>
+                    {
+                        run.segments.push(*segment);
+                    }
+                    _ => runs.push(Run {
+                        first: minute,
+                        sequence,
+                        segments: vec![*segment],
+                    }),
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// One representation of a period that begins (and ends) at this UTC.
+fn represent(out: &mut String, track: &Track, run: &Run<'_>, begin_ns: i64, end_ns: Option<i64>) {
+    let header = &run.first.header;
+    let offset = header.time(begin_ns).max(0);
+    let wanted = |segment: &&Segment| {
+        segment.end() > offset && end_ns.is_none_or(|end| header.utc_ns(segment.time) < end)
+    };
+    let skipped = run
+        .segments
+        .iter()
+        .take_while(|segment| segment.end() <= offset)
+        .count();
+    let segments: Vec<&Segment> = run.segments.iter().filter(wanted).collect();
+    if segments.is_empty() {
+        return;
+    }
+    let init = run.first.name.init;
+    let known = track.inits.iter().find(|(of, _)| *of == init);
+    let tracks = known
+        .map(|(_, tracks)| Arc::clone(tracks))
+        .unwrap_or_default();
+    let _ = write!(
+        out,
+        "   <Representation id=\"{}\" bandwidth=\"{}\"",
+        track.id, track.peak
+    );
+    let codecs = tracks.codecs();
+    if !codecs.is_empty() {
+        let _ = write!(out, " codecs=\"{codecs}\"");
+    }
+    if tracks.width > 0 && tracks.height > 0 {
+        let _ = write!(
+            out,
+            " width=\"{}\" height=\"{}\"",
+            tracks.width, tracks.height
+        );
+    }
+    let _ = write!(
+        out,
+        ">\n    <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
+         startNumber=\"{}\" initialization=\"{}/{}\" media=\"{}/s/$Number$.m4s\">\n     \
+         <SegmentTimeline>\n",
+        header.timescale,
+        run.sequence + skipped as u64,
+        track.folder,
+        init.file_name(),
+        track.folder,
+    );
+    let mut at = 0;
+    let mut next = None;
+    while let Some(segment) = segments.get(at) {
+        // As long as each begins where the one before ends.
+        let same = segments[at..].windows(2).take_while(|pair| {
+            pair[1].duration == segment.duration && pair[1].time == pair[0].end()
+        });
+        let repeats = same.count();
+        out.push_str("      <S");
+        if next != Some(segment.time) {
+            let _ = write!(out, " t=\"{}\"", segment.time);
+        }
+        let _ = write!(out, " d=\"{}\"", segment.duration);
+        if repeats > 0 {
+            let _ = write!(out, " r=\"{repeats}\"");
+        }
+        out.push_str("/>\n");
+        at += repeats + 1;
+        next = Some(segments[at - 1].end());
+    }
+    out.push_str("     </SegmentTimeline>\n    </SegmentTemplate>\n   </Representation>\n");
+}
+
+/// `PT1.500000S`
+fn duration(ns: i64) -> String {
+    let micros = ns.max(0) / 1000;
+    format!("PT{}.{:06}S", micros / 1_000_000, micros % 1_000_000)
+}
