@@ -129,25 +129,10 @@ fn until_stopped(control: &ControlSocket, recorder: &mut dyn Recorder) -> Result
 fn copy_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), ControlError> {
     let socket = start.socket.clone();
     let mut copy = copy::Copy::new(socket, &start.data_dir, &start.stream, cut(start));
-    until_stopped(control, &mut copy)
-    let cut = rendition::Cut {
-        segment: start.record.segment,
-        part: start.record.part,
-    };
-    let mut copy = copy::Copy::new(start.socket.clone(), &start.data_dir, &start.stream, cut);
     if start.record.audio {
         copy = copy.with_sound();
     }
-    let mut next_report = Instant::now();
-    while !is_told_to_stop(control)? {
-        copy.work(LONGEST_WAIT);
-        if Instant::now() >= next_report {
-            next_report = Instant::now() + REPORT_EVERY;
-            control.send(&FromHls::Report(copy.report()), &[])?;
-        }
-    }
-    copy.finish();
-    Ok(())
+    until_stopped(control, &mut copy)
 }
 
 /// How many encode at a time is the supervisor's to say.

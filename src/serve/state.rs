@@ -63,10 +63,6 @@ pub struct App {
     pub workers: Workers,
     /// Finds the pictures of markers.
     pub snapper: Snapper,
-    /// Finds the pictures of markers.
-    pub snapper: Snapper,
-    /// The processes that decode recordings.
-    pub workers: Workers,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -115,9 +111,6 @@ impl App {
             workers: Workers::new(cores()),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
-            snapper: Snapper::default(),
-            readers: super::api::events::room(),
-            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,
