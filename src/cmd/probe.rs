@@ -273,6 +273,8 @@ async fn receive(
                 };
                 timeline.sender_report(report.ntp_utc_ns, report.rtp_time, arrival);
             }
+            // Not asked for.
+            SourceEvent::Audio(_) | SourceEvent::AudioReport(_) | SourceEvent::Sound(_) => {}
             SourceEvent::Oversize { .. } => measured.oversize += 1,
             SourceEvent::Glitch(what) => {
                 measured.glitches += 1;

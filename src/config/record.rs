@@ -84,6 +84,11 @@ impl Record {
     /// More is no recording, but a master.
     pub const MAX_BITRATE: u64 = 200_000_000;
 
+    /// Whether the camera's sound is read: it is for recordings that copy it.
+    pub fn wants_audio(&self) -> bool {
+        self.audio && self.mode == RecordMode::Copy
+    }
+
     /// Whether anything is recorded.
     pub fn is_on(&self) -> bool {
         self.mode != RecordMode::Off

@@ -50,12 +50,14 @@ pub enum RingKind {
     Packets,
     /// Decoded pictures in the shape of a view: its place in [`Stream::views`].
     View(u32),
+    /// The camera's sound: AAC frames. Only of a stream that is recorded with it.
+    Audio,
 }
 
 impl RingKind {
     /// Whether it holds pictures, which subscribers pin, and for which pictures are decoded.
     pub fn has_pictures(self) -> bool {
-        self != Self::Packets
+        matches!(self, Self::Frames | Self::View(_))
     }
 }
 
@@ -98,6 +100,12 @@ pub enum ToReader {
     /// Descriptor: the packet ring's memory. Before [`ToReader::Go`]; one that comes later
     /// is the successor's.
     PacketRing {
+        /// Names the ring among all that the stream ever had.
+        ring_id: u64,
+    },
+    /// Descriptor: the memory of the ring of the camera's sound. Before [`ToReader::Go`]: one to resume.
+    /// Later: the answer to [`ToSupervisor::NeedAudioRing`].
+    AudioRing {
         /// Names the ring among all that the stream ever had.
         ring_id: u64,
     },
@@ -166,6 +174,10 @@ pub enum ToSupervisor {
     /// [`ToReader::PacketRing`] with a new one; a reader may as well exit, the next one gets it.
     /// (For a frame ring: [`ToSupervisor::NeedFrameRing`]; for a view's: [`ToSupervisor::NeedViewRing`].)
     NeedPacketRing,
+    /// The camera sends sound that can be recorded, and there is no ring for it, or one that cannot be
+    /// resumed. Answered by [`ToReader::AudioRing`] where the stream is recorded with sound and there is
+    /// memory; else not at all.
+    NeedAudioRing,
     /// The ring of a view cannot be resumed: it is in an impossible state. Answered by
     /// [`ToReader::ViewRing`] with a new one, where there is memory for it.
     NeedViewRing {

@@ -155,6 +155,41 @@ impl Activity {
     }
 }
 
+/// What becomes of a camera's sound, where it is to be recorded: the values of [`Counters::sound`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum Sound {
+    /// The camera offers none.
+    None = 1,
+    /// None of a kind that is recorded: that is AAC-LC.
+    OtherCodec = 2,
+    /// The camera does not let its sound be set up.
+    Refused = 3,
+    /// What the camera sends could not be understood: it is left out until the reader starts anew.
+    Broken = 4,
+    /// Set up, but nothing has come yet.
+    Silent = 5,
+    /// It goes into the recording.
+    Recorded = 6,
+}
+
+impl Sound {
+    /// From [`Figures::sound`].
+    pub fn from_word(word: u64) -> Option<Self> {
+        [
+            Self::None,
+            Self::OtherCodec,
+            Self::Refused,
+            Self::Broken,
+            Self::Silent,
+            Self::Recorded,
+        ]
+        .into_iter()
+        .find(|sound| *sound as u64 == word)
+    }
+}
+
 /// Why a health page cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {

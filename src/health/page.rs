@@ -110,6 +110,8 @@ counters! {
         reconnects,
         /// Bytes of access units received.
         bytes_in,
+        /// Frames of sound kept for recording.
+        audio_frames,
     }
     present {
         /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
@@ -142,6 +144,8 @@ counters! {
         activity_since_unix_ms,
         /// A `reader::client::Choice` as a number; 0: none yet.
         client,
+        /// A [`super::Sound`] as a number; 0: not asked for, or not known yet.
+        sound,
     }
 }
 

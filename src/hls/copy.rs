@@ -1,6 +1,7 @@
 //! Recording a stream as the camera sends it: nothing is decoded or encoded.
 #![deny(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use camring_ring::{Codec, UnitDescriptor, UnitFlags};
 
 use super::parameters::Sets;
 use super::rendition::{Cut, Follows, RenditionWriter, Sample};
+use super::sound::SoundSource;
 use super::source::{Source, Unit};
 use crate::control::hls::{HlsReport, HlsState};
 use crate::media::VIDEO_TIMESCALE;
@@ -18,10 +20,19 @@ use crate::recording::{Rendition, Tree};
 /// alone.
 const OPEN_PAUSE: Duration = Duration::from_secs(2);
 
+/// How often the sound is looked at while pictures wait for it.
+const LISTEN_EVERY: Duration = Duration::from_millis(20);
+
+/// Units that are held at most: more than come in [`super::sound::PATIENCE`].
+const MOST_HELD: usize = 64;
+
 /// Records one stream, in rendition `source`.
 #[derive(Debug)]
 pub struct Copy {
     source: Source,
+    sound: Option<SoundSource>,
+    /// Units that wait for the sound that is heard with them, and since when.
+    held: VecDeque<(Unit, Vec<u8>, Instant)>,
     rendition: Rendition,
     cut: Cut,
     writer: Option<RenditionWriter>,
@@ -48,6 +59,8 @@ impl Copy {
     pub fn new(socket: PathBuf, data_dir: &Path, stream: &str, cut: Cut) -> Self {
         Self {
             source: Source::new(socket, stream.to_owned()),
+            sound: None,
+            held: VecDeque::new(),
             rendition: Tree::new(data_dir).rendition(stream, Rendition::SOURCE),
             cut,
             writer: None,
@@ -58,6 +71,14 @@ impl Copy {
             asked: false,
             before: Counted::default(),
         }
+    }
+
+    /// With the camera's sound, wherever there is any.
+    #[must_use]
+    pub fn with_sound(mut self) -> Self {
+        let (socket, stream) = (self.source.socket(), &self.rendition.stream);
+        self.sound = Some(SoundSource::new(socket.to_owned(), stream));
+        self
     }
 
     /// Opens the rendition now, rather than with the first unit.
@@ -90,17 +111,73 @@ impl Copy {
             self.asked = true;
             self.go_on();
         }
-        while let Some(unit) = self.source.next(&mut self.unit) {
-            self.take(&unit);
+        self.listen();
+        let mut unit = std::mem::take(&mut self.unit);
+        while let Some(next) = self.source.next(&mut unit) {
+            let now = Instant::now();
+            if !self.held.is_empty() || self.waits_for_sound(&next, now) {
+                self.held.push_back((next, std::mem::take(&mut unit), now));
+                if self.held.len() > MOST_HELD {
+                    self.release();
+                }
+            } else {
+                self.take(&next, &unit);
+            }
         }
+        self.unit = unit;
+        self.let_go();
         if let Some(writer) = &mut self.writer {
             writer.tick();
         }
+        // Sound rings no bell here.
+        let most = match self.held.is_empty() {
+            true => most,
+            false => most.min(LISTEN_EVERY),
+        };
         self.source.wait(most);
+    }
+
+    /// Takes the sound that has come.
+    fn listen(&mut self) {
+        if let (Some(sound), Some(writer)) = (&mut self.sound, &mut self.writer) {
+            sound.poll(writer.sound());
+        }
+    }
+
+    /// Whether sound is still to come that is heard while a unit, which came at `since`, is seen.
+    fn waits_for_sound(&mut self, unit: &Unit, since: Instant) -> bool {
+        let (Some(_), Some(writer)) = (&self.sound, &mut self.writer) else {
+            return false;
+        };
+        let now = Instant::now();
+        let end = sample(&unit.descriptor)
+            .pts
+            .saturating_add(writer.interval());
+        let waited = now.duration_since(since);
+        writer.sound().is_awaited(end, waited, now)
+    }
+
+    /// Takes what was held, as far as its sound has come.
+    fn let_go(&mut self) {
+        while let Some((unit, bytes, since)) = self.held.pop_front() {
+            if self.waits_for_sound(&unit, since) {
+                self.held.push_front((unit, bytes, since));
+                return;
+            }
+            self.take(&unit, &bytes);
+        }
+    }
+
+    /// Takes all that was held.
+    fn release(&mut self) {
+        while let Some((unit, bytes, _)) = self.held.pop_front() {
+            self.take(&unit, &bytes);
+        }
     }
 
     /// Writes what is open and waits until it is on the disk.
     pub fn finish(&mut self) {
+        self.release();
         if let Some(writer) = &mut self.writer {
             writer.finish();
         }
@@ -187,6 +264,7 @@ impl Copy {
         self.shift = left_off.time - last_sample.pts;
         last_sample.dts += self.shift;
         last_sample.pts += self.shift;
+        writer.shift_sound(self.shift);
         let sets = Sets::of(last.codec, &key);
         let resumed = sets.is_some_and(|sets| writer.go_on(&last_sample, sets));
         tracing::debug!(
@@ -196,7 +274,7 @@ impl Copy {
         );
     }
 
-    fn take(&mut self, unit: &Unit) {
+    fn take(&mut self, unit: &Unit, bytes: &[u8]) {
         let descriptor = &unit.descriptor;
         let Some(writer) = &mut self.writer else {
             self.before.dropped += 1;
@@ -219,7 +297,8 @@ impl Copy {
         }
         sample.dts = sample.dts.saturating_add(self.shift);
         sample.pts = sample.pts.saturating_add(self.shift);
-        writer.push(sample, &self.unit);
+        writer.shift_sound(self.shift);
+        writer.push(sample, bytes);
     }
 }
 

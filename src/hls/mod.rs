@@ -16,6 +16,7 @@ pub mod pace;
 pub mod parameters;
 mod part;
 pub mod rendition;
+pub mod sound;
 pub mod source;
 
 use std::io;
@@ -128,6 +129,9 @@ fn until_stopped(control: &ControlSocket, recorder: &mut dyn Recorder) -> Result
 fn copy_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), ControlError> {
     let socket = start.socket.clone();
     let mut copy = copy::Copy::new(socket, &start.data_dir, &start.stream, cut(start));
+    if start.record.audio {
+        copy = copy.with_sound();
+    }
     until_stopped(control, &mut copy)
 }
 

@@ -3,8 +3,9 @@
 
 use memchr::memmem::Finder;
 
+use crate::media::aac::AacConfig;
 use crate::media::parameters;
-use crate::media::{Codec, MediaError, TrackSpec};
+use crate::media::{Codec, FragmentMuxer, MediaError, TrackSpec};
 
 const START_CODE: &[u8] = &[0, 0, 1];
 /// A camera's sets take some hundred bytes.
@@ -76,12 +77,22 @@ impl Sets {
         }
     }
 
-    /// A muxer for it.
+    /// A muxer for it, and for a track of sound after it.
     ///
     /// # Errors
     /// libavformat cannot read them.
-    pub fn muxer(&self) -> Result<crate::media::FragmentMuxer, MediaError> {
-        crate::media::FragmentMuxer::open(&[self.track()])
+    pub fn muxer(&self, sound: Option<AacConfig>) -> Result<FragmentMuxer, MediaError> {
+        match sound {
+            None => FragmentMuxer::open(&[self.track()]),
+            Some(config) => FragmentMuxer::open(&[
+                self.track(),
+                TrackSpec::Aac {
+                    sample_rate: config.sample_rate(),
+                    channels: config.channels(),
+                    config: &config.specific_config(),
+                },
+            ]),
+        }
     }
 }
 

@@ -83,12 +83,14 @@ impl Part {
     }
 
     /// Its fragment, and what there is to say about it but for its place. `until`: the decoding time
-    /// of the next unit, where that is known; else the last picture lasts as long as `usual`.
+    /// of the next unit, where that is known; else the last picture lasts as long as `usual`. `sound`
+    /// adds what is heard until the time given.
     pub(super) fn mux(
         &self,
         muxer: &mut FragmentMuxer,
         until: Option<i64>,
         usual: i64,
+        sound: impl FnOnce(&mut FragmentMuxer, i64) -> Result<(), MediaError>,
     ) -> Result<(Vec<u8>, Chunk), MediaError> {
         let mut frames = Vec::with_capacity(self.samples.len());
         let (mut from, mut end) = (0, 0);
@@ -112,6 +114,7 @@ impl Part {
                 },
             });
         }
+        sound(muxer, end)?;
         let bytes = muxer.flush()?;
         let mut flags = ChunkFlags::default();
         if self.samples.first().is_some_and(|(first, _)| first.key) {

@@ -22,6 +22,8 @@ use super::pace::{Pace, PartLength};
 use super::parameters::Sets;
 use super::part::Part;
 pub use super::part::{Follows, Sample};
+use super::sound::SoundTrack;
+use crate::media::aac::AacConfig;
 use crate::media::{FragmentMuxer, VIDEO_TIMESCALE};
 use crate::recording::{
     ChunkFlags, Header, InitId, Lock, MinuteFile, Numbers, Rendition, Tail, recover_open,
@@ -71,6 +73,8 @@ struct Track {
     sets: Sets,
     muxer: FragmentMuxer,
     init: InitId,
+    /// Its second track.
+    sound: Option<AacConfig>,
 }
 
 #[derive(Debug)]
@@ -115,6 +119,9 @@ pub struct RenditionWriter {
     file: Option<OpenFile>,
     segment: Option<Segment>,
     part: Part,
+    /// What is heard, and what is to be added to its times.
+    sound: SoundTrack,
+    sound_shift: i64,
     pace: Pace,
     newest: Option<(i64, Instant)>,
     opened: Instant,
@@ -151,6 +158,8 @@ impl RenditionWriter {
             file: None,
             segment: None,
             part: Part::default(),
+            sound: SoundTrack::default(),
+            sound_shift: 0,
             pace: Pace::default(),
             newest: None,
             opened: Instant::now(),
@@ -160,6 +169,21 @@ impl RenditionWriter {
             counts: Counts::default(),
             write_errors: Arc::default(),
         })
+    }
+
+    /// How long a picture lasts, in ticks; 0: not known yet.
+    pub fn interval(&self) -> i64 {
+        self.pace.interval().unwrap_or(0)
+    }
+
+    /// The sound that goes with the pictures.
+    pub fn sound(&mut self) -> &mut SoundTrack {
+        &mut self.sound
+    }
+
+    /// What is added to the times of sound from here on, as it is to those of pictures.
+    pub fn shift_sound(&mut self, shift: i64) {
+        self.sound_shift = shift;
     }
 
     /// What is written.
@@ -296,8 +320,9 @@ impl RenditionWriter {
             return;
         }
         let sets = Sets::of(sample.codec, unit);
+        let sound = self.sound.wanted(now);
         let changed = match (&sets, &self.track) {
-            (Some(new), Some(track)) => *new != track.sets,
+            (Some(new), Some(track)) => *new != track.sets || sound != track.sound,
             (None, None) => return,
             (new, _) => new.is_some(),
         };
@@ -307,7 +332,7 @@ impl RenditionWriter {
                 self.broken |= self.track.is_some();
                 self.track = None;
             }
-            self.begin_segment(sample, sets);
+            self.begin_segment(sample, sets, now);
         } else if self.is_past_end(sample) {
             self.end_part(Some(sample.dts), false);
         }
@@ -321,7 +346,7 @@ impl RenditionWriter {
             })
     }
 
-    fn begin_segment(&mut self, sample: &Sample, sets: Option<Sets>) {
+    fn begin_segment(&mut self, sample: &Sample, sets: Option<Sets>, now: Instant) {
         let wanted = self.part_length();
         let slot = self.slot(sample);
         let keep = self.file.as_ref().is_some_and(|file| {
@@ -340,10 +365,12 @@ impl RenditionWriter {
                 self.awaits_key = true;
                 return;
             };
-            if !self.open_track(sets) {
+            if !self.open_track(sets, now) {
                 self.awaits_key = true;
                 return;
             }
+            self.sound
+                .begin(sample.pts.saturating_sub(self.sound_shift));
         }
         self.awaits_key = false;
         self.new_file = false;
@@ -355,8 +382,9 @@ impl RenditionWriter {
         });
     }
 
-    fn open_track(&mut self, sets: Sets) -> bool {
-        let muxer = match sets.muxer() {
+    fn open_track(&mut self, sets: Sets, now: Instant) -> bool {
+        let sound = self.sound.wanted(now);
+        let muxer = match sets.muxer(sound) {
             Ok(muxer) => muxer,
             Err(error) => {
                 tracing::warn!(%error, "a key frame's parameter sets cannot be recorded");
@@ -365,7 +393,12 @@ impl RenditionWriter {
         };
         match write_init(&self.rendition, muxer.init()) {
             Ok(init) => {
-                self.track = Some(Track { sets, muxer, init });
+                self.track = Some(Track {
+                    sets,
+                    muxer,
+                    init,
+                    sound,
+                });
                 true
             }
             Err(error) => {
@@ -454,8 +487,14 @@ impl RenditionWriter {
             return Err(io::Error::other("a part without a segment"));
         };
         let usual = self.pace.interval().unwrap_or_else(|| ticks(self.cut.part));
+        let (sound, shift) = (&mut self.sound, self.sound_shift);
         let (bytes, mut chunk) = (self.part)
-            .mux(&mut track.muxer, until, usual)
+            .mux(&mut track.muxer, until, usual, |muxer, end| {
+                match track.sound {
+                    Some(config) => sound.mux(muxer, 1, config, end, shift),
+                    None => Ok(()),
+                }
+            })
             .map_err(io::Error::other)?;
         chunk.media_sequence = segment.media_sequence;
         chunk.part = segment.part;

@@ -5,7 +5,7 @@
 //! not follow the one before. No call waits for a unit but [`Source::wait`].
 #![deny(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use camring_ring::{
@@ -126,6 +126,11 @@ impl Source {
             }
         }
         None
+    }
+
+    /// Where it attaches.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Units that the ring no longer had.

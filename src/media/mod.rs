@@ -4,6 +4,7 @@
 //!   lying in a ring slot or to be copied into one. It decides which, and reopens the decoder when
 //!   the parameter sets change.
 //! - [`Decoder`] is the bare decoder beneath: it renders where it is told to.
+//! - [`aac`] reads and writes what describes AAC frames.
 //! - [`parameters`] reads H.264, H.265 and JPEG headers without FFmpeg.
 //! - [`jpeg`] encodes one picture.
 //! - [`ViewConverter`] scales pictures into another shape, picture after picture.
@@ -21,6 +22,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod aac;
 pub mod annexb;
 mod error;
 pub mod ffi;

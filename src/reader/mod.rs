@@ -9,6 +9,7 @@
 //! Must never: read configuration files, resolve names, or know another camera.
 
 pub mod activity;
+pub mod audio;
 pub mod backoff;
 mod catch_up;
 pub mod client;
@@ -39,6 +40,7 @@ use crate::control::{
 };
 use crate::sys;
 use activity::Detector;
+use audio::AudioTrack;
 use demand::Gate;
 use network::Network;
 use pipeline::Pipeline;
@@ -123,6 +125,8 @@ struct Inheritance {
     views: Vec<InheritedView>,
     frame_subscribers: Vec<SubscriberPages>,
     packet_subscribers: Vec<SubscriberPages>,
+    audio: Option<SealedMemory>,
+    audio_subscribers: Vec<SubscriberPages>,
     frames_wanted: bool,
 }
 
@@ -155,6 +159,7 @@ impl Inheritance {
                     all.frames = Some(memory(fds)?);
                 }
                 ToReader::PacketRing { .. } => all.packets = Some(memory(fds)?),
+                ToReader::AudioRing { .. } => all.audio = Some(memory(fds)?),
                 ToReader::ViewRing {
                     view,
                     ring_id,
@@ -181,6 +186,7 @@ impl Inheritance {
                         // Looks at a ring that was replaced; it will attach to the new one.
                         RingKind::Frames => {}
                         RingKind::Packets => all.packet_subscribers.push(pages),
+                        RingKind::Audio => all.audio_subscribers.push(pages),
                         RingKind::View(_) => {
                             let mut views = all.views.iter_mut();
                             if let Some(view) = views.find(|view| view.ring_id == ring_id) {
@@ -274,6 +280,7 @@ fn prepare(
     let attached: Vec<u64> = inheritance
         .packet_subscribers
         .iter()
+        .chain(&inheritance.audio_subscribers)
         .map(|s| s.id)
         .collect();
     // The decode thread reads what the network thread writes.
@@ -296,6 +303,10 @@ fn prepare(
     let report = ReportSender(report);
     for id in attached {
         report.send(ToSupervisor::SubscriberAdded { id });
+    }
+    let mut audio = AudioTrack::new(camera.record.wants_audio(), health.clone(), report.clone());
+    if let Some(memory) = inheritance.audio {
+        audio.adopt(memory, inheritance.audio_subscribers);
     }
     let (units, backlog) = unit_queue(QUEUE_BYTES.min(camera.memory_per_camera / 4));
     if let Some(memory) = inheritance.frames {
@@ -354,6 +365,7 @@ fn prepare(
     let network = Network {
         camera,
         packets,
+        audio,
         left_off,
         gate,
         health,

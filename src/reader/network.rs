@@ -12,21 +12,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
-use camring_ring::{Appended, Codec, PacketWriter, SealedMemory, UnitDescriptor, UnitFlags};
+use camring_ring::{
+    Appended, Codec, PacketWriter, RingError, SealedMemory, UnitDescriptor, UnitFlags,
+};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Mutex, watch};
 
 use crate::config::{Retry, Stream};
 use crate::control::{AsyncControl, ControlSocket, Received, RingKind, ToReader, ToSupervisor};
-use crate::health::{ClockSource, Health, State};
+use crate::health::{ClockSource, Health, Sound, State};
 use crate::media::parameters;
+use crate::reader::audio::AudioTrack;
 use crate::reader::backoff::{BackoffPolicy, WaitRange};
 use crate::reader::client::AnyConnector;
 use crate::reader::demand::Gate;
 use crate::reader::queue::{QueuedUnit, ToDecoder};
 use crate::reader::session::{Counter, SessionReport, UnitSink, run_session_loop};
 use crate::reader::source::{
-    self, AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts, VideoCodec,
+    self, AccessUnit, AudioFrame, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts,
+    VideoCodec,
 };
 use crate::reader::ticks::{TICK, ticks};
 use crate::reader::timeline::{Arrival, LeftOff, PTS_RATE, Timeline};
@@ -38,6 +42,7 @@ pub struct Network {
     pub camera: Stream,
     pub health: Arc<Health>,
     pub packets: PacketWriter,
+    pub audio: AudioTrack,
     /// Where this reader's predecessor left off.
     pub left_off: Option<LeftOff>,
     pub gate: Gate,
@@ -53,6 +58,7 @@ impl Network {
             camera,
             health,
             packets,
+            audio,
             left_off,
             gate,
             report,
@@ -62,6 +68,7 @@ impl Network {
         let control =
             AsyncControl::new(control).map_err(ReaderError::system("use the control socket"))?;
         let packets = Rc::new(RefCell::new(packets));
+        let audio = Rc::new(RefCell::new(audio));
         let (stop, stopped) = watch::channel(false);
         let (resolved, answers) = mpsc::channel(1);
         let gate = Rc::new(RefCell::new(gate));
@@ -82,12 +89,14 @@ impl Network {
             reorder: Some(0),
             clock_rate: PTS_RATE,
             packets: Rc::clone(&packets),
+            audio: Rc::clone(&audio),
             gate: Rc::clone(&gate),
             health: Arc::clone(&health),
         };
         let listener = Listener {
             control: &control,
             packets,
+            audio,
             gate: Rc::clone(&gate),
             resolved,
         };
@@ -155,6 +164,7 @@ async fn speak(
 struct Listener<'a> {
     control: &'a AsyncControl,
     packets: Rc<RefCell<PacketWriter>>,
+    audio: Rc<RefCell<AudioTrack>>,
     gate: Rc<RefCell<Gate>>,
     resolved: mpsc::Sender<Result<Vec<IpAddr>, String>>,
 }
@@ -186,6 +196,10 @@ impl Listener<'_> {
                         next_sequence,
                     });
                 }
+                ToReader::AudioRing { .. } => {
+                    let memory: SealedMemory = memory(fds)?;
+                    self.audio.borrow_mut().adopt(memory, Vec::new());
+                }
                 ToReader::FrameRingRefused {
                     needed,
                     available,
@@ -209,11 +223,20 @@ impl Listener<'_> {
                         RingKind::Frames | RingKind::View(_) => {
                             self.tell(ToDecoder::AddSubscriber { ring_id, pages });
                         }
-                        RingKind::Packets => self.add_packet_subscriber(id, pages).await?,
+                        RingKind::Packets => {
+                            let added = self.packets.borrow_mut().add_subscriber(pages);
+                            self.answer(id, added).await?;
+                        }
+                        RingKind::Audio => {
+                            let added = self.audio.borrow_mut().add_subscriber(ring_id, pages);
+                            self.answer(id, added).await?;
+                        }
                     }
                 }
                 ToReader::RemoveSubscriber { id } => {
-                    if self.packets.borrow_mut().remove_subscriber(id) {
+                    let gone = self.packets.borrow_mut().remove_subscriber(id)
+                        || self.audio.borrow_mut().remove_subscriber(id);
+                    if gone {
                         let message = ToSupervisor::SubscriberRemoved { id };
                         self.control.send(&message, &[]).await?;
                     } else {
@@ -246,12 +269,8 @@ impl Listener<'_> {
         self.gate.borrow().tell(message);
     }
 
-    async fn add_packet_subscriber(
-        &self,
-        id: u64,
-        pages: camring_ring::SubscriberPages,
-    ) -> Result<(), ReaderError> {
-        let added = self.packets.borrow_mut().add_subscriber(pages);
+    /// Says what became of a subscriber.
+    async fn answer(&self, id: u64, added: Result<(), RingError>) -> Result<(), ReaderError> {
         let answer = match added {
             Ok(()) => ToSupervisor::SubscriberAdded { id },
             Err(error) => {
@@ -291,6 +310,7 @@ struct Sink {
     reorder: Option<u32>,
     clock_rate: u32,
     packets: Rc<RefCell<PacketWriter>>,
+    audio: Rc<RefCell<AudioTrack>>,
     gate: Rc<RefCell<Gate>>,
     health: Arc<Health>,
 }
@@ -342,6 +362,7 @@ impl UnitSink for Sink {
         self.health
             .codec
             .store(u64::from(ring_codec(info.codec) as u32), Relaxed);
+        self.audio.borrow_mut().session_started(info.sound);
         let next = self.packets.borrow().next_sequence();
         self.gate.borrow_mut().session_started(next);
     }
@@ -415,6 +436,19 @@ impl UnitSink for Sink {
         };
         self.timeline
             .sender_report(report.ntp_utc_ns, report.rtp_time, arrival);
+        self.audio.borrow_mut().video_report(&report);
+    }
+
+    fn audio(&mut self, frame: &AudioFrame) {
+        self.audio.borrow_mut().frame(frame, &self.timeline);
+    }
+
+    fn audio_report(&mut self, report: SenderReport) {
+        self.audio.borrow_mut().report(&report, &self.timeline);
+    }
+
+    fn sound(&mut self, sound: Sound) {
+        self.audio.borrow_mut().became(sound);
     }
 
     fn session_ended(&mut self) {
@@ -467,6 +501,7 @@ fn source_config(camera: &Stream) -> SourceConfig {
     config.password.clone_from(&camera.password);
     config.transport = camera.transport.into();
     config.tls_verify = camera.tls_verify;
+    config.sound = camera.record.wants_audio();
     config.timeouts = Timeouts {
         connect: retry.connect_timeout,
         describe: retry.connect_timeout,

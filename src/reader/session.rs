@@ -25,14 +25,14 @@ use url::Host;
 
 use super::backoff::{Backoff, BackoffPolicy, RetryClass};
 use super::source::{
-    AccessUnit, Connector, Resolve, SenderReport, Source, SourceConfig, SourceError,
+    AccessUnit, AudioFrame, Connector, Resolve, SenderReport, Source, SourceConfig, SourceError,
     SourceErrorKind, SourceEvent, Stage, StreamInfo, monotonic_ns,
 };
 use super::ticks::ticks;
 use watch::{Progress, Verdict, Watch};
 
 pub use super::ticks::TICK;
-pub use crate::health::State;
+pub use crate::health::{Sound, State};
 
 /// A camera that sends more than this thread can take never lets it wait, and timers and the
 /// control channel only get their turn when it does: so it does so by itself, this often.
@@ -84,6 +84,12 @@ pub trait UnitSink {
     fn unit(&mut self, unit: AccessUnit);
     /// A clock reading of the camera.
     fn sender_report(&mut self, report: SenderReport);
+    /// A frame of sound. Only where it was asked for, as with the next two.
+    fn audio(&mut self, _frame: &AudioFrame) {}
+    /// A clock reading of the sound.
+    fn audio_report(&mut self, _report: SenderReport) {}
+    /// What becomes of the sound has changed.
+    fn sound(&mut self, _sound: Sound) {}
     /// The session is over. Not called without [`UnitSink::session_started`] before.
     fn session_ended(&mut self);
     /// `None` while nothing is to be decoded; else `CLOCK_MONOTONIC` ns of the last picture that
@@ -168,6 +174,7 @@ pub async fn run_session_loop<C, K, R, H>(
     let mut pulse = Pulse { report, stop };
     let mut attempt = 0usize;
     let mut last_reason = String::new();
+    let mut deaf = false;
     loop {
         report.state(
             State::Connecting,
@@ -180,6 +187,17 @@ pub async fn run_session_loop<C, K, R, H>(
                 .await;
             return;
         };
+        if matches!(error.kind, SourceErrorKind::Sound(_)) && !deaf {
+            // Its pictures are not to wait for it. Once: a client that does not leave the sound out
+            // after this waits as after any error.
+            deaf = true;
+            warn!(camera = %config.id, "{error}");
+            let settled = pulse.run(connector.settle(config.timeouts.teardown)).await;
+            if settled.is_ok() {
+                report.add(Counter::Reconnects, 1);
+                continue;
+            }
+        }
         backoff.session_ran(streamed);
         let wait = backoff.next_wait(error.kind.retry_class());
         let reason = error.reason();
@@ -365,6 +383,9 @@ where
                 }
             }
             Ok(SourceEvent::SenderReport(r)) => sink.sender_report(r),
+            Ok(SourceEvent::Audio(frame)) => sink.audio(&frame),
+            Ok(SourceEvent::AudioReport(r)) => sink.audio_report(r),
+            Ok(SourceEvent::Sound(sound)) => sink.sound(sound),
             Ok(SourceEvent::Oversize { bytes }) => {
                 report.add(Counter::Oversize, 1);
                 debug!(camera = %config.id, bytes, "a picture over the size cap was dropped");

@@ -28,6 +28,7 @@
 //!
 //! It must never read a clock itself.
 
+mod beside;
 mod decode_order;
 
 use camring_ring::PacketReader;

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::camera::Camera;
 use super::rings::{Admitted, Refused, Wish};
-use super::{Supervisor, policy, views};
+use super::{Supervisor, audio, policy, views};
 use crate::control::RingKind;
 use crate::sys;
 
@@ -327,15 +327,16 @@ impl Connection {
         pollable: bool,
         name: &str,
     ) -> Result<(), Refused> {
-        // `:` is in no camera's name.
-        let (name, view) = match name.split_once(':') {
-            Some((name, view)) => (name, Some(view)),
-            None => (name, None),
+        // `:` and `#` are in no camera's name.
+        let (name, part) = match name.find([':', '#']) {
+            Some(at) => name.split_at(at),
+            None => (name, ""),
         };
         let camera = self.camera(name)?;
-        let kind = match view {
+        let kind = match part.strip_prefix(':') {
             Some(view) => views::find(&camera, view, kind)?,
-            None => kind,
+            None if part.is_empty() => kind,
+            None => audio::find(&camera, part, kind)?,
         };
         if camera.rests() {
             let text = format!("camera {name:?} is disabled in the configuration");

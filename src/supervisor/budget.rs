@@ -100,6 +100,12 @@ pub fn units(packets: u64) -> u32 {
     units.next_power_of_two()
 }
 
+/// Bytes of the ring of a camera's sound: 16 s of 128 kbit/s.
+pub const AUDIO_BYTES: u64 = 256 << 10;
+
+/// Frames in it: 10 s at the highest rate, 96 kHz.
+pub const AUDIO_UNITS: u32 = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,6 +144,7 @@ impl Camera {
                 RingKind::Frames => slots,
                 RingKind::Packets => old.packets != new.packets,
                 RingKind::View(_) => slots || before.views != next.views,
+                RingKind::Audio => !next.record.wants_audio(),
             }
         });
         *self.refusal.borrow_mut() = None;

@@ -455,6 +455,11 @@ impl<'a> Reader<'a> {
                     self.supervisor.replace_view_ring(self.camera, view);
                 }
             }
+            ToSupervisor::NeedAudioRing => {
+                if !self.asks_too_much() {
+                    self.supervisor.see_to_audio_ring(self.camera);
+                }
+            }
             ToSupervisor::NeedPacketRing => {
                 if let Err(refusal) = self.supervisor.make_packet_ring(self.camera) {
                     return Err(Some(format!("no other packet ring: {refusal}")));

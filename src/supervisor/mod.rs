@@ -15,6 +15,7 @@
 //! It must never decode, open a camera, or serve HTTP.
 #![deny(unsafe_code)]
 
+mod audio;
 mod broker;
 pub mod budget;
 mod camera;

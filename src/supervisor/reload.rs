@@ -452,11 +452,13 @@ impl Supervisor {
 
 /// Whether a reader would do anything else with the one than with the other.
 fn read_differently(old: &Stream, new: &Stream) -> bool {
+    let listens = old.record.wants_audio();
     let mut old = old.clone();
     old.record = new.record.clone();
     old.alias = new.alias.clone();
     old.enabled = new.enabled;
-    old != *new
+    // Of how it is recorded, one thing alone is the reader's concern: whether it reads the sound.
+    old != *new || listens != new.record.wants_audio()
 }
 
 fn failed(detail: String) -> AskError {

@@ -79,6 +79,7 @@ impl Ring {
                     next_sequence,
                 },
                 RingKind::Packets => ToReader::PacketRing { ring_id },
+                RingKind::Audio => ToReader::AudioRing { ring_id },
                 RingKind::View(view) => ToReader::ViewRing {
                     view,
                     ring_id,
@@ -183,6 +184,8 @@ pub(super) struct Rings {
     /// Of the views that somebody has looked at, by their place in the configuration. They stay: who
     /// comes back finds the numbers going on, and what they hold is counted.
     views: BTreeMap<u32, Ring>,
+    /// Of the camera's sound, once there was any to record.
+    audio: Option<Ring>,
     /// Rings with a successor, as long as somebody looks at them.
     replaced: Vec<Ring>,
     attachments: BTreeMap<u64, Attachment>,
@@ -198,11 +201,12 @@ impl Rings {
             RingKind::Frames => self.frames.as_ref(),
             RingKind::Packets => self.packets.as_ref(),
             RingKind::View(view) => self.views.get(&view),
+            RingKind::Audio => self.audio.as_ref(),
         }
     }
 
     fn all_current(&self) -> impl Iterator<Item = &Ring> {
-        let main = self.frames.iter().chain(&self.packets);
+        let main = self.frames.iter().chain(&self.packets).chain(&self.audio);
         main.chain(self.views.values())
     }
 
@@ -258,6 +262,7 @@ impl Rings {
             RingKind::Frames => self.frames.replace(ring),
             RingKind::Packets => self.packets.replace(ring),
             RingKind::View(view) => self.views.insert(view, ring),
+            RingKind::Audio => self.audio.replace(ring),
         };
         if let Some(old) = old {
             self.replaced.push(old);
@@ -299,9 +304,9 @@ impl Rings {
                 }
                 asked
             }
-            RingKind::Packets => {
+            RingKind::Packets | RingKind::Audio => {
                 if peers.count() >= PACKET_SUBSCRIBERS {
-                    let text = format!("the packet ring has {PACKET_SUBSCRIBERS} subscribers");
+                    let text = format!("the ring has {PACKET_SUBSCRIBERS} subscribers");
                     return Err((RefusalCode::TooManyAttachments, text));
                 }
                 0
@@ -440,8 +445,9 @@ impl Rings {
     pub fn give_up(&mut self, which: impl Fn(RingKind) -> bool) {
         let frames = self.frames.take_if(|_| which(RingKind::Frames));
         let packets = self.packets.take_if(|_| which(RingKind::Packets));
+        let audio = self.audio.take_if(|_| which(RingKind::Audio));
         self.replaced
-            .extend([frames, packets].into_iter().flatten());
+            .extend([frames, packets, audio].into_iter().flatten());
         for (view, ring) in std::mem::take(&mut self.views) {
             match which(RingKind::View(view)) {
                 true => self.replaced.push(ring),
@@ -508,7 +514,7 @@ impl Rings {
                 writer.close(reason);
                 Ok(next)
             }
-            RingKind::Packets => {
+            RingKind::Packets | RingKind::Audio => {
                 PacketWriter::resume(memory, pages)?.close(reason);
                 Ok(0)
             }

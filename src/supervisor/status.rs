@@ -10,7 +10,7 @@ use super::rings::Rings;
 use super::service::Phase;
 use crate::config::View;
 use crate::control::RingKind;
-use crate::health::{Activity, ClockSource, Decoding, State};
+use crate::health::{Activity, ClockSource, Decoding, Sound, State};
 use crate::reader::client::Choice;
 use crate::sys::clock;
 
@@ -149,6 +149,12 @@ pub struct CameraStatus {
     pub subscribers: usize,
     /// Where capture times come from: `sender-report` or `arrival`.
     pub clock: Option<ClockSource>,
+    /// What becomes of the camera's sound; null: it is not to be recorded, or nothing is known yet.
+    #[serde(default)]
+    pub audio: Option<Sound>,
+    /// Frames of sound kept for recording.
+    #[serde(default)]
+    pub audio_frames: u64,
     /// One for each `[[camera.view]]`, in the order of the configuration.
     #[serde(default)]
     pub views: Vec<ViewStatus>,
@@ -457,6 +463,8 @@ fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
         ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
         subscribers: rings.subscribers(),
         clock: report.clock,
+        audio: life.pid.and(Sound::from_word(figures.sound)),
+        audio_frames: figures.audio_frames,
         views: (0..)
             .zip(&stream.views)
             .zip(&report.views)

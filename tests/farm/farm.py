@@ -15,6 +15,8 @@ cost a quarter of a core.
     unshared              a picture of its own for each client; else all see the same
     start=K               begins K pictures after the key frame
     lossy                 allows `lose`: one more element in the way of each packet
+    audio=CODEC           sound beside the video, aac, latm or alaw: a click at the beginning of each second since
+                          the first picture, over a steady tone
 
 Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then
 "READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}"
@@ -68,6 +70,7 @@ from typing import Any
 
 import clips
 import gi
+import sound
 import streams
 from framecode import MAX_INDEX
 
@@ -104,6 +107,7 @@ class Settings:
     unshared: bool = False
     lossy: bool = False
     tls: bool = False
+    audio: str = ""
     start: int = 0
 
 
@@ -124,6 +128,8 @@ def parse_camera(text: str) -> list[Settings]:
         values[key] = int(value) if key == "start" else value or True
     if values.get("auth", "digest") not in ("digest", "basic"):
         raise argparse.ArgumentTypeError(f"{text!r}: auth is digest or basic")
+    if values.get("audio", "aac") not in sound.CODECS:
+        raise argparse.ArgumentTypeError(f"{text!r}: audio is one of {' '.join(sound.CODECS)}")
     names = [f"{name}{i}" for i in range(int(count))] if count else [name]
     return [Settings(name=n, clip=clip, **values) for n in names]
 
@@ -185,6 +191,7 @@ class Feed:
         self.first_pts = 0
         self.sent = 0
         self.playing = False
+        self.sound: sound.Feed | None = None
         self.live = True
         self.broken = False  # something was held back from the client: only a key frame helps
 
@@ -231,6 +238,8 @@ class Feed:
         self.camera.note_sent(self.position)
         if self.source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
             return False
+        if self.sound is not None:
+            self.sound.push(buffer.dts, self.first_pts + int((self.tick + 1) * Gst.SECOND / self.clip.fps))
         self.position = (self.position + 1) % len(self.clip.units)
         self.tick += 1
         self.sent += 1
@@ -301,12 +310,16 @@ class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         payload.set_name("pay0")
         element.add(payload)
         element.get_by_name("src").link(payload)
+        if self.camera.settings.audio:
+            sound.add(element, self.camera.settings.audio)
         return element
 
     def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
         GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         element = media.get_element()
         feed = Feed(self.camera, element.get_by_name("src"))
+        if self.camera.settings.audio:
+            feed.sound = sound.Feed(self.camera.settings.audio, element.get_by_name("sound"))
         element.get_parent().connect("deep-element-added", self._on_element, feed)
         if self.camera.settings.lossy:
             self.camera.loss_elements.append(element.get_by_name("loss"))

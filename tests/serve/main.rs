@@ -6,6 +6,9 @@ mod rules;
 mod server;
 
 mod hls;
+mod hostile;
+mod players;
+mod restarts;
 
 use std::time::{Duration, Instant};
 

@@ -69,6 +69,11 @@ impl Camera {
         self.with("lossy".into())
     }
 
+    /// Sound beside the video: `aac`, `latm` or `alaw`.
+    pub fn audio(self, codec: &str) -> Self {
+        self.with(format!("audio={codec}"))
+    }
+
     /// RTSP over TLS, with a certificate that nobody vouches for.
     pub fn tls(self) -> Self {
         self.with("tls".into())

@@ -8,7 +8,7 @@ const CODEC_BITS: u32 = 8;
 /// Largest delay in the bits above.
 const MAX_DELAY: i64 = (1 << (32 - CODEC_BITS)) - 1;
 
-/// Video codec of an access unit. The numbers are part of the ring format.
+/// Codec of an access unit. The numbers are part of the ring format.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,6 +23,9 @@ pub enum Codec {
     Av1 = 4,
     /// MPEG-4 part 2.
     Mpeg4 = 5,
+    /// AAC-LC, one frame per unit with its ADTS header (ISO/IEC 14496-3 § 1.A.2). Only in the rings of
+    /// sound, `front-door#audio`.
+    Aac = 6,
 }
 
 impl Codec {
@@ -34,6 +37,7 @@ impl Codec {
             Self::Mjpeg => "mjpeg",
             Self::Av1 => "av1",
             Self::Mpeg4 => "mpeg4",
+            Self::Aac => "aac",
         }
     }
 
@@ -45,6 +49,7 @@ impl Codec {
             3 => Some(Self::Mjpeg),
             4 => Some(Self::Av1),
             5 => Some(Self::Mpeg4),
+            6 => Some(Self::Aac),
             _ => None,
         }
     }

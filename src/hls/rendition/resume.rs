@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{OpenFile, RenditionWriter, Sample, Segment, Track};
 use crate::hls::pace::PartLength;
 use crate::hls::parameters::Sets;
+use crate::media::FragmentMuxer;
 use crate::recording::{FrameTime, InitId};
 
 impl RenditionWriter {
@@ -22,10 +23,15 @@ impl RenditionWriter {
         let Some(tail) = self.tail.take() else {
             return false;
         };
-        let muxer = sets.muxer().ok();
         let header = *tail.file.header();
-        let same = |init: &[u8]| InitId::of(init) == header.init;
-        let Some(muxer) = muxer.filter(|muxer| same(muxer.init())) else {
+        let same = |muxer: &FragmentMuxer| InitId::of(muxer.init()) == header.init;
+        // With the sound that there is, or without, as that writer had it.
+        let now = self.sound.wanted(Instant::now());
+        let muxer = [now, None].into_iter().find_map(|sound| {
+            let muxer = sets.muxer(sound).ok().filter(same)?;
+            Some((muxer, sound))
+        });
+        let Some((muxer, sound)) = muxer else {
             self.tail = Some(tail);
             self.end_tail();
             return false;
@@ -58,7 +64,10 @@ impl RenditionWriter {
             sets,
             muxer,
             init: header.init,
+            sound,
         });
+        let end = tail.last.decode_time + i64::from(tail.last.duration);
+        self.sound.go_on(end.saturating_sub(self.sound_shift));
         self.newest = Some((last.dts, Instant::now()));
         // Between two segments only a key frame goes on.
         self.awaits_key = !tail.open;

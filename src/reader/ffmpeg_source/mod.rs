@@ -331,6 +331,7 @@ fn session(config: &SourceConfig, options: &DemuxOptions, link: &Arc<Link>) {
         clock_rate: track.clock_rate,
         dimensions: assembler.dimensions(),
         transport: config.transport,
+        sound: None,
     };
     let offered = offered(&tracks, index);
     link.begin((info, offered));

@@ -10,6 +10,7 @@
 
 mod annexb;
 mod classify;
+mod sound;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use ::retina::client::{
 use ::retina::codec::{
     CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParameters, VideoParametersCodec,
 };
+use ::retina::rtcp::ReceivedCompoundPacket;
 use bytes::Bytes;
 use futures::Stream as _;
 use secrecy::ExposeSecret as _;
@@ -37,8 +39,10 @@ use super::source::{
     SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text,
     monotonic_ns, utc_ns,
 };
+use crate::health::Sound;
 use crate::media::{Codec, parameters};
 use classify::Classifier;
+use sound::{AudioTrack, SoundSource, Unopened, Wanted};
 
 /// How often retina is polled when nothing arrives. A request sent by the camera leaves it
 /// asleep until the next poll.
@@ -55,6 +59,7 @@ const RTCP_BYE: u8 = 203;
 #[derive(Default)]
 pub struct RetinaConnector {
     group: Arc<SessionGroup>,
+    sound: sound::Known,
 }
 
 impl std::fmt::Debug for RetinaConnector {
@@ -159,6 +164,33 @@ impl RetinaConnector {
         address: IpAddr,
         hand_over: bool,
     ) -> Result<RetinaSource, SourceError> {
+        let wanted = match self.sound.given_up() {
+            None if config.sound => Wanted::IfThere,
+            Some(sound) if config.sound => Wanted::Not(Some(sound)),
+            _ => Wanted::Not(None),
+        };
+        match self.open_once(config, address, hand_over, wanted).await {
+            Err(Unopened::WithSound(error)) => {
+                // Perhaps it is the sound that the camera cannot do. The session that was half made is
+                // seen off first: some have one to give.
+                tracing::debug!(camera = %config.id, %error, "once more, without the sound");
+                self.settle(config.timeouts.teardown).await;
+                let wanted = Wanted::Not(Some(Sound::Refused));
+                let source = self.open_once(config, address, hand_over, wanted).await?;
+                self.sound.give_up(Sound::Refused);
+                Ok(source)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    async fn open_once(
+        &self,
+        config: &SourceConfig,
+        address: IpAddr,
+        hand_over: bool,
+        wanted: Wanted,
+    ) -> Result<RetinaSource, Unopened> {
         let classifier = Classifier { config };
         let limits = &config.timeouts;
         let carrier = match config.transport {
@@ -166,7 +198,9 @@ impl RetinaConnector {
             Transport::Udp => Carrier::Udp(Default::default()),
             other => {
                 let what = format!("{other} needs client = \"ffmpeg\" or \"auto\"");
-                return Err(config.error(Stage::Connect, SourceErrorKind::Config(what)));
+                return Err(config
+                    .error(Stage::Connect, SourceErrorKind::Config(what))
+                    .into());
             }
         };
         let mut session = self.describe(config, address, &classifier).await?;
@@ -174,7 +208,7 @@ impl RetinaConnector {
         let clock_rate = session.streams()[index].clock_rate_hz();
 
         let setup = SetupOptions::default()
-            .transport(carrier)
+            .transport(carrier.clone())
             .frame_format(FrameFormat::SIMPLE);
         bounded(
             &classifier,
@@ -184,12 +218,24 @@ impl RetinaConnector {
         )
         .await?;
 
+        let (track, sound) = match wanted {
+            Wanted::Not(why) => (None, why),
+            Wanted::IfThere => match AudioTrack::find(session.streams()) {
+                (Some(track), _) => track.set_up(&mut session, carrier, &classifier).await?,
+                (None, why) => (None, Some(why)),
+            },
+        };
+
         // Both fields of RTP-Info are often wrong or missing, and neither is needed for one
         // stream: a wrong `seq` would make every packet an error.
         let play = PlayOptions::default()
             .initial_timestamp(InitialTimestampPolicy::Permissive)
             .initial_seq(InitialSequenceNumberPolicy::Ignore);
-        let playing = bounded(&classifier, Stage::Play, limits.play, session.play(play)).await?;
+        let playing = bounded(&classifier, Stage::Play, limits.play, session.play(play)).await;
+        let playing = playing.map_err(|error| match track {
+            Some(_) => Unopened::WithSound(error),
+            None => error.into(),
+        })?;
         let demuxed = playing
             .demuxed()
             .map_err(|e| classifier.error(Stage::Describe, &e))?;
@@ -202,6 +248,7 @@ impl RetinaConnector {
                 clock_rate,
                 dimensions: None,
                 transport: config.transport,
+                sound,
             },
             index,
             budget: ErrorBudget::new(config.limits.max_errors, config.limits.error_window),
@@ -210,6 +257,7 @@ impl RetinaConnector {
             damage: 0,
             hand_over,
             parameter_set: None,
+            sound: track.map(|track| SoundSource::new(track, self.sound.clone())),
         };
         source.read_parameters();
         Ok(source)
@@ -318,6 +366,8 @@ pub struct RetinaSource {
     hand_over: bool,
     /// Number of the picture parameter set in force: retina keeps one.
     parameter_set: Option<u32>,
+    /// Set up beside the video.
+    sound: Option<SoundSource>,
 }
 
 impl std::fmt::Debug for RetinaSource {
@@ -346,6 +396,10 @@ impl RetinaSource {
                 chosen: index == self.index,
             })
             .collect()
+    }
+
+    fn is_sound(&self, stream: usize) -> bool {
+        self.sound.as_ref().is_some_and(|sound| sound.is(stream))
     }
 
     fn error(&self, kind: SourceErrorKind) -> SourceError {
@@ -405,6 +459,9 @@ impl RetinaSource {
             self.read_parameters();
         }
         let rtp_time = frame.timestamp().timestamp();
+        if let Some(sound) = &mut self.sound {
+            sound.video(frame.timestamp());
+        }
         if self.hand_over
             && let (Some(start), Some(known)) = (start, self.parameter_set)
             && start.parameter_set != known
@@ -489,6 +546,9 @@ impl Source for RetinaSource {
                 () = sleep(POLL_TICK) => continue,
             };
             let Ok(item) = polled else {
+                if let Some(sound) = self.sound.take() {
+                    return Err(self.error(sound.end("retina cannot follow this camera's packets")));
+                }
                 const WHY: &str = "retina cannot follow this camera's packets";
                 return Err(self.error(match self.hand_over {
                     true => SourceErrorKind::OtherClient(WHY),
@@ -501,28 +561,35 @@ impl Source for RetinaSource {
                         return Ok(event);
                     }
                 }
+                Some(Ok(CodecItem::AudioFrame(frame))) => {
+                    if let Some(frame) = self.sound.as_mut().and_then(|sound| sound.frame(&frame)) {
+                        return Ok(SourceEvent::Audio(frame));
+                    }
+                }
+                Some(Ok(CodecItem::Rtcp(compound))) if self.is_sound(compound.stream_id()) => {
+                    if let Some(report) = sender_report(&compound) {
+                        return Ok(SourceEvent::AudioReport(report));
+                    }
+                }
                 Some(Ok(CodecItem::Rtcp(compound))) => {
                     if compound.pkts().any(|p| p.payload_type() == RTCP_BYE) {
                         let how = "it said goodbye (RTCP BYE)".to_owned();
                         return Err(self.error(SourceErrorKind::Ended(how)));
                     }
-                    let report = compound
-                        .pkts()
-                        .next()
-                        .and_then(|p| p.as_sender_report().ok().flatten());
-                    if let (Some(report), Some(rtp)) = (report, compound.rtp_timestamp()) {
-                        return Ok(SourceEvent::SenderReport(SenderReport {
-                            ntp_utc_ns: ntp_to_utc_ns(report.ntp_timestamp().0),
-                            rtp_time: rtp.timestamp(),
-                            arrival_ns: monotonic_ns(),
-                            arrival_utc_ns: utc_ns(),
-                        }));
+                    if let Some(report) = sender_report(&compound) {
+                        return Ok(SourceEvent::SenderReport(report));
                     }
                 }
                 Some(Ok(_)) => {}
-                Some(Err(e)) => return self.on_error(&e),
+                Some(Err(e)) => match self.sound.as_mut().and_then(|sound| sound.error(&e)) {
+                    Some(event) => return Ok(event),
+                    None => return self.on_error(&e),
+                },
                 // retina also ends the stream after errors of its depacketizer.
                 None => {
+                    if let Some(sound) = self.sound.take_if(|sound| sound.ends_session()) {
+                        return Err(self.error(sound.end("")));
+                    }
                     let kind = match self.last_error.take() {
                         Some(text) => SourceErrorKind::Protocol(text),
                         None => SourceErrorKind::Ended("it closed the connection".to_owned()),
@@ -532,6 +599,20 @@ impl Source for RetinaSource {
             }
         }
     }
+}
+
+/// What a compound packet of RTCP says of the camera's clock.
+fn sender_report(compound: &ReceivedCompoundPacket) -> Option<SenderReport> {
+    let report = compound
+        .pkts()
+        .next()
+        .and_then(|p| p.as_sender_report().ok().flatten())?;
+    Some(SenderReport {
+        ntp_utc_ns: ntp_to_utc_ns(report.ntp_timestamp().0),
+        rtp_time: compound.rtp_timestamp()?.timestamp(),
+        arrival_ns: monotonic_ns(),
+        arrival_utc_ns: utc_ns(),
+    })
 }
 
 /// NTP (32.32 fixed point, s since 1900, RFC 5905 § 6) to ns since the Unix epoch. Eras are

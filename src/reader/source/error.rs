@@ -82,6 +82,9 @@ pub enum SourceErrorKind {
     /// 403.
     #[error("the camera forbids access (403)")]
     Forbidden,
+    /// The camera's sound ends the session. The next one goes without, and begins at once.
+    #[error("the camera's sound cannot be read: {0}")]
+    Sound(String),
     /// 404 or 410.
     #[error("the camera has no such stream (404)")]
     NotFound,
@@ -192,6 +195,7 @@ impl SourceErrorKind {
             }
             K::AuthScheme(_) => "enable Basic or Digest authentication in the camera".into(),
             K::Forbidden => "check the account's rights, and the camera's list of allowed addresses".into(),
+            K::Sound(_) => "nothing need be done; audio = false in [record] avoids the first try".into(),
             K::NotFound => "check the path in `url`: channel and stream number".into(),
             K::Busy(_) => "close other viewers, or raise the camera's limit of connections".into(),
             K::TransportRefused => "set the other `transport` (\"tcp\" or \"udp\")".into(),

@@ -20,6 +20,9 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::health::Sound;
+use crate::media::aac::AacConfig;
+
 pub use error::{SourceError, SourceErrorKind, Stage, clean_text};
 pub use limits::{Limits, Timeouts};
 
@@ -98,6 +101,8 @@ pub struct SourceConfig {
     pub timeouts: Timeouts,
     /// What a camera may cost.
     pub limits: Limits,
+    /// The camera's sound is wanted beside the video, if it is AAC-LC.
+    pub sound: bool,
 }
 
 impl SourceConfig {
@@ -112,6 +117,7 @@ impl SourceConfig {
             tls_verify: true,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            sound: false,
         }
     }
 
@@ -167,6 +173,8 @@ pub struct StreamInfo {
     pub dimensions: Option<(u32, u32)>,
     /// How RTP travels.
     pub transport: Transport,
+    /// What is known of the camera's sound; `None`: it was not asked for.
+    pub sound: Option<Sound>,
 }
 
 impl fmt::Display for StreamInfo {
@@ -230,6 +238,36 @@ impl fmt::Debug for AccessUnit {
     }
 }
 
+/// One frame of the camera's sound.
+#[derive(Clone)]
+pub struct AudioFrame {
+    /// AAC, without any header.
+    pub data: Bytes,
+    /// What a decoder must know.
+    pub config: AacConfig,
+    /// RTP time, unwrapped from 32 bits, in units of `1/clock_rate` s.
+    pub rtp_time: i64,
+    /// RTP clock rate in Hz, never 0.
+    pub clock_rate: u32,
+    /// The RTP time that the *video* has at the same moment, as the answer to PLAY has it. `None`:
+    /// it does not say.
+    pub video_rtp_time: Option<i64>,
+    /// `CLOCK_MONOTONIC` ns when the last packet of the frame was read.
+    pub arrival_ns: u64,
+    /// RTP packets of sound known to be lost since the frame before.
+    pub lost_before: u32,
+}
+
+impl fmt::Debug for AudioFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AudioFrame")
+            .field("len", &self.data.len())
+            .field("rtp_time", &self.rtp_time)
+            .field("lost_before", &self.lost_before)
+            .finish_non_exhaustive()
+    }
+}
+
 /// An RTCP sender report (RFC 3550 § 6.4.1): the camera says which UTC belongs to which RTP time.
 /// An allegation: `timeline` judges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +289,12 @@ pub enum SourceEvent {
     Unit(AccessUnit),
     /// A clock reading.
     SenderReport(SenderReport),
+    /// A frame of sound. Only with [`SourceConfig::sound`].
+    Audio(AudioFrame),
+    /// A clock reading of the sound: its `rtp_time` is on the scale of [`AudioFrame::rtp_time`].
+    AudioReport(SenderReport),
+    /// What becomes of the sound has changed.
+    Sound(Sound),
     /// A picture larger than [`Limits::max_unit_bytes`] was thrown away.
     Oversize {
         /// Its size.
