@@ -14,9 +14,11 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cli::{Global, HlsArgs};
-use crate::config::{self, Record};
+use crate::config::{self, Record, RecordMode};
 use crate::control::hls::{HlsReport, HlsState};
+use crate::hls::Recorder;
 use crate::hls::copy::Copy;
+use crate::hls::encode::Encode;
 use crate::hls::rendition::Cut;
 use crate::{cmd, media};
 
@@ -56,8 +58,11 @@ pub fn run(args: HlsArgs, global: &Global) -> anyhow::Result<()> {
         segment: args.segment.unwrap_or(record.segment),
         part: args.part.unwrap_or(record.part),
     };
-    let mut copy = Copy::new(socket, &data_dir, &stream, cut);
-    copy.open().map_err(|error| match error.kind() {
+    let mut recorder: Box<dyn Recorder> = match record.mode {
+        RecordMode::Encode => Box::new(Encode::new(socket, &data_dir, &stream, cut, &record)),
+        RecordMode::Copy | RecordMode::Off => Box::new(Copy::new(socket, &data_dir, &stream, cut)),
+    };
+    recorder.open().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => anyhow::anyhow!(
             "{stream} is recorded already, in {}: leave it to the daemon ([camera.record]), or name \
              another folder with --data-dir",
@@ -67,15 +72,15 @@ pub fn run(args: HlsArgs, global: &Global) -> anyhow::Result<()> {
     })?;
     let mut said = (Instant::now(), HlsState::Waiting);
     while ends.read_signal()?.is_none() {
-        copy.work(LONGEST_WAIT);
-        let report = copy.report();
+        recorder.work(LONGEST_WAIT);
+        let report = recorder.report();
         if report.state != said.1 || said.0.elapsed() >= SAY_EVERY {
             said = (Instant::now(), report.state);
             say(&stream, &report);
         }
     }
-    copy.finish();
-    say(&stream, &copy.report());
+    recorder.finish();
+    say(&stream, &recorder.report());
     Ok(())
 }
 

@@ -34,8 +34,8 @@ pub struct Refused(String);
 /// (exit code 2): the daemon runs on with the one before.
 pub fn run(args: ReloadArgs, global: &Global) -> anyhow::Result<()> {
     let socket = cmd::socket(&args.socket, global)?;
-    let mut client = cmd::connect(&socket)?;
-    let mut config = || -> anyhow::Result<Value> {
+    let client = cmd::connect(&socket)?;
+    let config = || -> anyhow::Result<Value> {
         let status: Value = serde_json::from_str(&client.status_json()?)?;
         Ok(status["config"].clone())
     };

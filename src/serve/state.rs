@@ -59,10 +59,10 @@ pub struct App {
     pub library: Arc<Library>,
     /// What keeps the recordings within their limits.
     pub retention: Keeper,
-    /// Finds the pictures of markers.
-    pub snapper: Snapper,
     /// The processes that decode recordings.
     pub workers: Workers,
+    /// Finds the pictures of markers.
+    pub snapper: Snapper,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
@@ -108,9 +108,9 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
+            workers: Workers::new(cores()),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
-            workers: Workers::new(cores()),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),
             settings,

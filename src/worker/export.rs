@@ -203,6 +203,9 @@ impl Remux {
     }
 
     fn finish(mut self) -> Result<(), Trouble> {
+        if self.video.last.is_none() {
+            return Err(nothing());
+        }
         self.video.release(&mut self.writer, self.end)?;
         if let Some(lane) = &mut self.audio {
             let end = rescale(self.end, self.video.timescale, lane.timescale);

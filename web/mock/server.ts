@@ -33,7 +33,7 @@ const labels = ["person", "car", "parcel", "dog", "person"];
 const markers = Array.from({ length: 40 }, (_, i) => {
   const start = Date.now() - i * i * 21_000 - 90_000;
   return {
-    id: i + 1,
+    id: String(i + 1),
     camera: "front-door",
     start: at(start),
     end: i % 4 === 0 ? at(start + 12_000) : null,
@@ -42,7 +42,7 @@ const markers = Array.from({ length: 40 }, (_, i) => {
     frame_time: at(start),
   };
 });
-const protections = [{ id: 1, from: at(Date.now() - 3 * HOUR), to: at(Date.now() - 2.9 * HOUR), name: "Delivery, damaged box" }];
+const protections = [{ id: "1", from: at(Date.now() - 3 * HOUR), to: at(Date.now() - 2.9 * HOUR), name: "Delivery, damaged box" }];
 
 function picture(name: string, width: number): string {
   let seed = Array.from(name).reduce((sum, c) => sum * 31 + c.charCodeAt(0), 7) >>> 0;
@@ -118,7 +118,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
     request.on("close", () => feeds.delete(response));
     return;
   }
-  if (path === "/api/v1/disk") { send({ used_bytes: 182e9, free_bytes: 41e9, total_bytes: 256e9, state: "ok" }); return; }
+  if (path === "/api/v1/disk") { send({ used_bytes: 182e9, free_bytes: 41e9, total_bytes: 256e9 }); return; }
   if (path === "/api/v1/probe") {
     await new Promise((resolve) => setTimeout(resolve, 900));
     const { url: given } = await body(request);
@@ -167,15 +167,15 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
     send({ samples }); return;
   }
   if (rest === "/protections") {
-    if (method === "POST") protections.push({ id: ++nextId, ...((await body(request)) as { from: string; to: string; name: string }) });
+    if (method === "POST") protections.push({ id: String(++nextId), ...((await body(request)) as { from: string; to: string; name: string }) });
     send({ protections: camera.name === "front-door" ? protections : [] }); return;
   }
   if (rest === "/markers") {
     if (method === "POST") {
-      const made = { id: ++nextId, camera: camera.name, end: null, score: 1, frame_time: "", ...((await body(request)) as { start: string; label: string }) };
+      const made = { id: String(++nextId), camera: camera.name, end: null, score: 1, frame_time: "", ...((await body(request)) as { start: string; label: string }) };
       made.frame_time = made.start;
       markers.unshift(made);
-      tell("marker", made);
+      tell("marker", { what: "created", camera: made.camera, id: made.id, marker: made });
       send(made, 201); return;
     }
     send({ markers: camera.name === "front-door" ? markers : [] }); return;

@@ -40,7 +40,8 @@ pub struct OutSample<'a> {
 }
 
 struct Sink {
-    write: Box<dyn Write + Send>,
+    /// None: the file was given up, and what is still written is nobody's.
+    write: Option<Box<dyn Write + Send>>,
     failed: Option<io::Error>,
 }
 
@@ -61,11 +62,13 @@ unsafe extern "C" fn on_write(opaque: *mut c_void, from: *mut u8, size: c_int) -
     // SAFETY: the box leaked by `Mp4Writer::create`; only this callback uses it while libavformat is
     // called.
     let sink = unsafe { &mut *opaque.cast::<Sink>() };
+    let Some(write) = &mut sink.write else {
+        return size;
+    };
     let len = usize::try_from(size).unwrap_or(0);
     // SAFETY: libavformat hands over `size` bytes that it has written.
     let bytes = unsafe { std::slice::from_raw_parts(from.cast_const(), len) };
-    let written =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink.write.write_all(bytes)));
+    let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write.write_all(bytes)));
     match written {
         Ok(Ok(())) => size,
         Ok(Err(error)) => {
@@ -102,7 +105,7 @@ impl Mp4Writer {
             _ => return Err(error(code)),
         };
         let sink = NonNull::from(Box::leak(Box::new(Sink {
-            write: sink,
+            write: Some(sink),
             failed: None,
         })));
         // From here on Drop frees both.
@@ -280,9 +283,10 @@ impl Mp4Writer {
 impl Drop for Mp4Writer {
     fn drop(&mut self) {
         // SAFETY: contexts and sink are our own and not used afterwards. A muxer that was begun is
-        // ended, which frees what it keeps (what it still writes meets a sink that is there). The
-        // I/O's buffer is freed apart (libavformat/avio.h).
+        // ended, which frees what it keeps; what it still writes goes nowhere. The I/O's buffer is
+        // freed apart (libavformat/avio.h).
         unsafe {
+            (*self.sink.as_ptr()).write = None;
             let raw = self.context.as_ptr();
             if self.begun {
                 av::av_write_trailer(raw);

@@ -53,14 +53,15 @@ export interface RawCamera {
 }
 
 export interface Marker {
-  id: number | string;
+  id: string;
   camera: string;
   stream?: string | null;
   start: string;
   end?: string | null;
   label: string;
   score?: number | null;
-  box?: [number, number, number, number] | null;
+  /** Where in the picture: x, y, width, height, from 0 to 1. */
+  region?: [number, number, number, number] | null;
   data?: unknown;
   frame_time?: string | null;
 }
@@ -98,7 +99,7 @@ export function list<T>(answer: unknown, name: string): Page<T> {
   if (Array.isArray(answer)) return { items: answer as T[], next: null };
   const object = (answer ?? {}) as Record<string, unknown>;
   const items = object[name];
-  const next = object.next_cursor ?? object.next ?? object.cursor;
+  const { next } = object;
   return { items: Array.isArray(items) ? (items as T[]) : [], next: typeof next === "string" && next ? next : null };
 }
 
@@ -140,18 +141,18 @@ export const api = {
   markers: (name: string, asked: Record<string, string | number | null>, signal?: AbortSignal) =>
     request<unknown>("GET", camera(name, `/markers${query(asked)}`), undefined, signal),
   addMarker: (name: string, marker: NewMarker) => request<Marker>("POST", camera(name, "/markers"), marker),
-  changeMarker: (name: string, id: number | string, change: Partial<NewMarker>) =>
-    request<Marker>("PATCH", camera(name, `/markers/${id}`), change),
-  removeMarker: (name: string, id: number | string) => request<unknown>("DELETE", camera(name, `/markers/${id}`)),
+  changeMarker: (name: string, id: string, change: Partial<NewMarker>) =>
+    request<Marker>("PATCH", camera(name, `/markers/${encodeURIComponent(id)}`), change),
+  removeMarker: (name: string, id: string) => request<unknown>("DELETE", camera(name, `/markers/${encodeURIComponent(id)}`)),
   recordings: (signal?: AbortSignal) => request<unknown>("GET", "/api/v1/recordings", undefined, signal),
   renameRecording: (name: string, title: string | null) => request<unknown>("PATCH", camera(name, "/recordings"), { title }),
   removeRecordings,
   protections: (name: string) => request<unknown>("GET", camera(name, "/protections")),
   protect: (name: string, from: number, to: number, title: string) =>
     request<unknown>("POST", camera(name, "/protections"), { ...between(from, to), ...(title ? { name: title } : {}) }),
-  renameProtection: (name: string, id: number | string, title: string) =>
-    request<unknown>("PATCH", camera(name, `/protections/${id}`), { name: title }),
-  unprotect: (name: string, id: number | string) => request<unknown>("DELETE", camera(name, `/protections/${id}`)),
+  renameProtection: (name: string, id: string, title: string) =>
+    request<unknown>("PATCH", camera(name, `/protections/${encodeURIComponent(id)}`), { name: title }),
+  unprotect: (name: string, id: string) => request<unknown>("DELETE", camera(name, `/protections/${encodeURIComponent(id)}`)),
   disk: (signal?: AbortSignal) => request<unknown>("GET", "/api/v1/disk", undefined, signal),
 };
 

@@ -237,7 +237,7 @@ export function toRecordings(answer: unknown): RecordingRow[] {
 }
 
 export interface Protection extends Span {
-  id: number | string;
+  id: string;
   name: string;
 }
 
@@ -245,8 +245,8 @@ export function toProtections(answer: unknown): Protection[] {
   return list<unknown>(answer, "protections").items.flatMap((value) => {
     const raw = object(value);
     const at = span(raw);
-    const id = raw.id;
-    if (!at || (typeof id !== "number" && typeof id !== "string")) return [];
+    const id = text(raw.id);
+    if (!at || id === null) return [];
     return [{ ...at, id, name: text(raw.name) ?? "" }];
   });
 }

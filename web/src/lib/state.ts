@@ -6,9 +6,10 @@ import { type Camera, type Disk, toCameras, toDisk } from "./model";
 
 const POLL_MS = 5000;
 const POLL_DISK_MS = 30_000;
-/** A live feed that fell silent for longer is opened anew. */
+/** How long to wait before a refused feed is asked for again, at first and at most. */
 const FEED_RETRY_MS = 2000;
 const FEED_RETRY_MAX_MS = 15_000;
+const HIDDEN_MS = 10_000;
 
 export type Link = "starting" | "online" | "gone";
 
@@ -55,7 +56,7 @@ async function refreshDisk(): Promise<void> {
 
 // --- the live feed
 
-export type MarkerChange = { kind: "set"; marker: Marker } | { kind: "removed"; id: string };
+export type MarkerChange = { kind: "set"; marker: Marker } | { kind: "removed"; id: string } | { kind: "reset" };
 type Listener = (change: MarkerChange) => void;
 const listeners = new Set<Listener>();
 
@@ -65,33 +66,17 @@ export function onMarker(listener: Listener): () => void {
   return () => listeners.delete(listener);
 }
 
-/** What an event means: the daemon names it, and its data is JSON. */
-export function readMarkerEvent(name: string, data: unknown): MarkerChange | null {
-  if (!name.startsWith("marker")) return null;
-  const raw = (data ?? {}) as Record<string, unknown>;
-  const marker = (raw.marker ?? raw) as Partial<Marker>;
-  const id = marker.id ?? (raw.id as string | undefined);
-  if (id === undefined) return null;
-  if (/delete|remove/.test(name) || raw.deleted === true) return { kind: "removed", id: String(id) };
-  return typeof marker.start === "string" && typeof marker.label === "string"
+/** What an event `marker` means: `{what, camera, id, marker}`. */
+export function readMarkerEvent(data: unknown): MarkerChange | null {
+  const raw = (data ?? {}) as { what?: unknown; id?: unknown; marker?: Partial<Marker> | null };
+  if (raw.what === "deleted") return typeof raw.id === "string" ? { kind: "removed", id: raw.id } : null;
+  const marker = raw.marker;
+  return typeof marker?.id === "string" && typeof marker.start === "string" && typeof marker.label === "string"
     ? { kind: "set", marker: marker as Marker }
     : null;
 }
 
-const EVENTS = [
-  "marker",
-  "marker-added",
-  "marker-changed",
-  "marker-deleted",
-  "marker.created",
-  "marker.updated",
-  "marker.deleted",
-  "camera",
-  "cameras",
-  "recording",
-  "recordings",
-  "disk",
-];
+const EVENTS = ["marker", "camera", "recording", "disk", "reset", "behind"];
 
 let pending: ReturnType<typeof setTimeout> | undefined;
 
@@ -107,29 +92,48 @@ function heard(name: string, text: string): void {
   try {
     data = JSON.parse(text);
   } catch {
-    return;
+    // `reset` and `behind` need no data
   }
-  const change = readMarkerEvent(name, data);
-  if (change) for (const listener of listeners) listener(change);
-  else if (name.startsWith("disk")) void refreshDisk();
+  if (name === "marker") {
+    const change = readMarkerEvent(data);
+    if (change) for (const listener of listeners) listener(change);
+  } else if (name === "reset") for (const listener of listeners) listener({ kind: "reset" });
+  else if (name === "disk") disk.value = toDisk(data);
   else refreshSoon();
 }
 
+let source: EventSource | null = null;
+let missed = false;
+
 function openFeed(wait = FEED_RETRY_MS): void {
-  const source = new EventSource("/api/v1/events");
-  source.onopen = () => {
+  if (source) return;
+  const made = new EventSource("/api/v1/events");
+  source = made;
+  made.onopen = () => {
     feed.value = true;
     wait = FEED_RETRY_MS;
     void refresh();
+    if (missed) for (const listener of listeners) listener({ kind: "reset" });
+    missed = false;
   };
   // The browser tries again by itself while the connection broke; not after an answer that was no feed.
-  source.onerror = () => {
+  made.onerror = () => {
     feed.value = false;
     void refresh();
-    if (source.readyState !== EventSource.CLOSED) return;
-    setTimeout(() => openFeed(Math.min(wait * 2, FEED_RETRY_MAX_MS)), wait);
+    if (made.readyState !== EventSource.CLOSED || source !== made) return;
+    closeFeed();
+    setTimeout(() => {
+      if (document.visibilityState === "visible") openFeed(Math.min(wait * 2, FEED_RETRY_MAX_MS));
+    }, wait);
   };
-  for (const name of EVENTS) source.addEventListener(name, (event) => heard(name, String(event.data)));
+  for (const name of EVENTS) made.addEventListener(name, (event) => heard(name, String(event.data)));
+}
+
+function closeFeed(): void {
+  source?.close();
+  source = null;
+  feed.value = false;
+  missed = true;
 }
 
 export function start(): void {
@@ -140,8 +144,14 @@ export function start(): void {
     if (document.visibilityState === "visible" || link.value !== "online") void refresh();
   }, POLL_MS);
   setInterval(() => void refreshDisk(), POLL_DISK_MS);
+  // Browsers keep six connections to a server, over all its tabs: one that nobody looks at gives its own back.
+  let hiding: ReturnType<typeof setTimeout> | undefined;
   document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "visible") void refresh();
+    clearTimeout(hiding);
+    if (document.visibilityState === "visible") {
+      openFeed();
+      void refresh();
+    } else hiding = setTimeout(closeFeed, HIDDEN_MS);
   });
   addEventListener("online", () => void refresh());
   addEventListener("offline", () => (link.value = "gone"));

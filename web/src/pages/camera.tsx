@@ -161,12 +161,12 @@ function OneCamera({ camera, at }: { camera: Camera; at: number | null }): JSX.E
   const toMarker = (marker: Marker): void => {
     seek(markerTime(marker));
     player?.element.pause();
-    chosen.value = String(marker.id);
+    chosen.value = marker.id;
   };
   const nextMarker = (direction: 1 | -1): void => {
     const from = shown.peek() ?? Date.now();
     const sorted = [...markers.all.peek()].sort((a, b) => markerTime(a) - markerTime(b));
-    const current = sorted.findIndex((each) => String(each.id) === chosen.peek());
+    const current = sorted.findIndex((each) => each.id === chosen.peek());
     const here = sorted[current];
     const found =
       here && Math.abs(markerTime(here) - from) < 500

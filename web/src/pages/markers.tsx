@@ -16,9 +16,9 @@ const PAGE = 500;
 const MOST = 2000;
 
 /** A list after a change, newest first, each marker once. */
-export function applied(markers: Marker[], change: MarkerChange): Marker[] {
-  const id = change.kind === "set" ? String(change.marker.id) : change.id;
-  const rest = markers.filter((each) => String(each.id) !== id);
+export function applied(markers: Marker[], change: Exclude<MarkerChange, { kind: "reset" }>): Marker[] {
+  const id = change.kind === "set" ? change.marker.id : change.id;
+  const rest = markers.filter((each) => each.id !== id);
   if (change.kind === "removed") return rest;
   const at = markerTime(change.marker);
   const place = rest.findIndex((each) => markerTime(each) < at);
@@ -77,6 +77,7 @@ export function useMarkers(camera: string, view: Signal<View>): Markers {
       soon = setTimeout(() => void load(at), loaded ? 250 : 0);
     });
     const unlisten = onMarker((change) => {
+      if (change.kind === "reset") return void load(view.peek());
       if (change.kind === "set" && change.marker.camera !== camera) return;
       all.value = applied(all.peek(), change);
     });
@@ -139,7 +140,7 @@ export function MarkerList(props: {
           {shown.slice(0, 400).map((marker) => {
             const at = markerTime(marker);
             const end = parseTime(marker.end);
-            const id = String(marker.id);
+            const id = marker.id;
             return (
               <li key={id} aria-current={chosen.value === id}>
                 <button type="button" class="go" data-marker={id} onClick={() => props.onMarker(marker)}>
@@ -177,7 +178,7 @@ export function MarkerList(props: {
             const id = removing.value?.id;
             if (id === undefined) return;
             await api.removeMarker(props.camera, id);
-            markers.all.value = applied(markers.all.value, { kind: "removed", id: String(id) });
+            markers.all.value = applied(markers.all.value, { kind: "removed", id });
           }}
         >
           “{removing.value.label}” at {clockExact(markerTime(removing.value))}. The recording stays.

@@ -6,6 +6,7 @@ import Hls, { type HlsConfig, type LoaderCallbacks, type LoaderConfiguration, ty
 import { url } from "../lib/api";
 import { MINUTE } from "../lib/time";
 import { captureAt, mediaTimeOf, startAt } from "./clock";
+import { Pace } from "./pace";
 
 export type Mode = "live" | "recorded";
 export type Phase = "idle" | "loading" | "playing" | "paused" | "waiting" | "ended" | "failed";
@@ -20,13 +21,15 @@ const INTO_PICTURE_S = 0.004;
 const DEFAULT_FRAME_S = 1 / 15;
 const RETRY_MS = 2000;
 
-/** Low latency: how far behind the newest part the player stays, and how it gets there. */
+/** Low latency: parts as they are written. How near the edge is kept to is `Pace`'s. */
 export const LIVE: Partial<HlsConfig> = {
   lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.25,
+  maxLiveSyncPlaybackRate: 1,
   backBufferLength: 30,
   maxBufferLength: 10,
 };
+
+const PACE_MS = 100;
 
 const RECORDED: Partial<HlsConfig> = {
   lowLatencyMode: false,
@@ -70,6 +73,8 @@ export class Player {
   private mediaTime = 0;
   private retry: ReturnType<typeof setTimeout> | undefined;
   private tick: ReturnType<typeof setInterval> | undefined;
+  private pacing: ReturnType<typeof setInterval> | undefined;
+  private readonly pace = new Pace();
   private callback = 0;
   private readonly off = new AbortController();
   private gone = false;
@@ -86,13 +91,17 @@ export class Player {
     const on = (name: string, act: () => void) => video.addEventListener(name, act, { signal: this.off.signal });
     on("playing", () => this.set("playing"));
     on("pause", () => this.set("paused"));
-    on("waiting", () => this.set("waiting"));
+    on("waiting", () => {
+      if (this.phase.peek() === "playing") this.pace.stalled();
+      this.set("waiting");
+    });
     on("seeked", () => this.update());
     on("ended", () => void this.reachedEnd());
     on("volumechange", () => (this.muted.value = video.muted));
     on("ratechange", () => (this.rate.value = video.defaultPlaybackRate));
     if (this.exact) this.watchFrames();
     this.tick = setInterval(() => this.update(), 500);
+    this.pacing = setInterval(() => this.keepUp(), PACE_MS);
   }
 
   static get native(): boolean {
@@ -111,6 +120,7 @@ export class Player {
     this.gone = true;
     this.off.abort();
     clearInterval(this.tick);
+    clearInterval(this.pacing);
     clearTimeout(this.retry);
     if (this.callback) this.video.cancelVideoFrameCallback(this.callback);
     this.hls?.destroy();
@@ -140,6 +150,7 @@ export class Player {
     }
     this.mode.value = "recorded";
     this.behind.value = null;
+    this.video.playbackRate = this.video.defaultPlaybackRate;
     const range = { from: at - BEFORE_MS, to: Math.min(at + AFTER_MS, Date.now()) };
     this.range = range;
     this.load(url.hls(this.camera, range.from, range.to), RECORDED);
@@ -213,6 +224,19 @@ export class Player {
     if (phase === "playing") this.trouble.value = null;
     this.phase.value = phase;
     this.update();
+  }
+
+  /** Live: as near to the edge as plays smoothly. */
+  private keepUp(): void {
+    const { video } = this;
+    if (this.mode.peek() !== "live" || !this.hls || video.paused || video.seeking || video.readyState < 3) return this.pace.moved();
+    const { buffered } = video;
+    if (!buffered.length) return;
+    const next = this.pace.next(buffered.end(buffered.length - 1) - video.currentTime, performance.now());
+    if (next === "jump") {
+      this.pace.moved();
+      video.currentTime = buffered.end(buffered.length - 1) - this.pace.wanted - 0.3;
+    } else if (video.playbackRate !== next) video.playbackRate = next;
   }
 
   private watchFrames(): void {

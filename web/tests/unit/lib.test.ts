@@ -121,24 +121,23 @@ describe("answers", () => {
 });
 
 describe("markers", () => {
-  const marker = (id: number, second: number): Marker => ({ id, camera: "a", start: toRfc3339(second * 1000), label: "x" });
+  const marker = (id: number, second: number): Marker => ({ id: String(id), camera: "a", start: toRfc3339(second * 1000), label: "x" });
 
   it("come by events", () => {
-    const set = readMarkerEvent("marker", { ...marker(1, 5) });
+    const set = readMarkerEvent({ what: "created", camera: "a", id: "1", marker: marker(1, 5) });
     expect(set?.kind).toBe("set");
-    expect(readMarkerEvent("marker-deleted", { id: 7 })).toEqual({ kind: "removed", id: "7" });
-    expect(readMarkerEvent("camera", { id: 7 })).toBeNull();
-    expect(readMarkerEvent("marker", { id: 7 })).toBeNull();
+    expect(readMarkerEvent({ what: "deleted", camera: "a", id: "7", marker: null })).toEqual({ kind: "removed", id: "7" });
+    for (const bad of [null, {}, { what: "created", id: "7" }, { what: "deleted" }]) expect(readMarkerEvent(bad)).toBeNull();
   });
 
   it("stay in order, each once", () => {
     let all = [marker(3, 30), marker(1, 10)];
     all = applied(all, { kind: "set", marker: marker(2, 20) });
-    expect(all.map((each) => each.id)).toEqual([3, 2, 1]);
+    expect(all.map((each) => each.id)).toEqual(["3", "2", "1"]);
     all = applied(all, { kind: "set", marker: marker(3, 5) });
-    expect(all.map((each) => each.id)).toEqual([2, 1, 3]);
-    expect(applied(all, { kind: "removed", id: "1" }).map((each) => each.id)).toEqual([2, 3]);
-    expect(all.map((each) => each.id)).toEqual([2, 1, 3]);
+    expect(all.map((each) => each.id)).toEqual(["2", "1", "3"]);
+    expect(applied(all, { kind: "removed", id: "1" }).map((each) => each.id)).toEqual(["2", "3"]);
+    expect(all.map((each) => each.id)).toEqual(["2", "1", "3"]);
   });
 
   it("are on the picture that was recorded", () => {

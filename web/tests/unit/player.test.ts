@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { captureAt, fragmentAt, mediaTimeOf, type Placed, startAt } from "../../src/player/clock";
+import { LEAST, Pace } from "../../src/player/pace";
 
 // Two fragments, a gap of 60 s in time of day (none in media time), two more.
 const fragments: Placed[] = [
@@ -46,5 +47,33 @@ describe("the player's clock", () => {
     expect(startAt(startAt(text, at), 0)).toBe(startAt(text, at));
     expect(startAt("no playlist", at)).toBe("no playlist");
     expect(startAt("#EXTM3U\n#EXTINF:2,\na\n", at)).toBe("#EXTM3U\n#EXTINF:2,\na\n");
+  });
+});
+
+describe("the pace", () => {
+  const steady = (pace: Pace, from: number, seconds: number, ahead: (t: number) => number): (number | "jump")[] => {
+    const out: (number | "jump")[] = [];
+    for (let t = 0; t < seconds * 1000; t += 100) out.push(pace.next(ahead(t), from + t));
+    return out;
+  };
+
+  it("is even when no more is buffered than needed", () => {
+    const pace = new Pace();
+    expect(new Set(steady(pace, 1, 5, (t) => LEAST + 0.02 + (t % 200) / 1000))).toEqual(new Set([1]));
+  });
+
+  it("is faster when more is, and jumps when it is much", () => {
+    expect(steady(new Pace(), 1, 3, () => LEAST + 0.2).at(-1)).toBeGreaterThan(1);
+    expect(steady(new Pace(), 1, 3, () => 2).at(-1)).toBeGreaterThan(1.1);
+    expect(steady(new Pace(), 1, 3, () => 30).at(-1)).toBe("jump");
+  });
+
+  it("keeps more after the player ran dry, and gives it up slowly", () => {
+    const pace = new Pace();
+    for (let i = 0; i < 40; i += 1) pace.stalled();
+    expect(pace.wanted).toBe(2);
+    steady(pace, 1, 60, () => 2);
+    expect(pace.wanted).toBeLessThan(2);
+    expect(pace.wanted).toBeGreaterThan(1);
   });
 });
