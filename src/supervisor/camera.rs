@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::budget::Refusal;
+use super::outbox::Outbox;
 use super::policy;
 use super::recorder::Recorder;
 use super::rings::{Outgoing, Rings};
@@ -284,11 +285,7 @@ impl Camera {
 
     /// Opens the way to a new reader, after the messages that it must see first.
     pub fn connect(&self, first: Vec<Outgoing>) -> Rc<Outbox> {
-        let outbox = Rc::new(Outbox::default());
-        outbox
-            .queue
-            .borrow_mut()
-            .extend(first.into_iter().map(Rc::new));
+        let outbox = Rc::new(Outbox::new(first));
         *self.outbox.borrow_mut() = Some(outbox.clone());
         outbox
     }
@@ -310,40 +307,6 @@ impl Camera {
             self.tell(Outgoing::plain(ToReader::RemoveSubscriber { id }));
             self.tell_demand();
         }
-    }
-}
-
-/// Messages that wait for room in a reader's socket.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    queue: RefCell<VecDeque<Rc<Outgoing>>>,
-    wake: Notify,
-}
-
-impl Outbox {
-    pub fn push(&self, message: Outgoing) {
-        self.queue.borrow_mut().push_back(Rc::new(message));
-        self.wake.notify_one();
-    }
-
-    /// More waits than a living reader ever leaves.
-    pub fn overflown(&self) -> bool {
-        self.queue.borrow().len() > policy::OUTBOX
-    }
-
-    /// Waits for the oldest message. It stays until [`Outbox::sent`]. Cancel-safe.
-    pub async fn front(&self) -> Rc<Outgoing> {
-        loop {
-            let front = self.queue.borrow().front().cloned();
-            match front {
-                Some(message) => return message,
-                None => self.wake.notified().await,
-            }
-        }
-    }
-
-    pub fn sent(&self) {
-        self.queue.borrow_mut().pop_front();
     }
 }
 

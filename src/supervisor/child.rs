@@ -5,7 +5,6 @@
 #![deny(unsafe_code)]
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,8 +13,9 @@ use futures::FutureExt;
 use tokio::time::{sleep, timeout};
 
 use super::Supervisor;
-use super::camera::{Camera, Outbox};
+use super::camera::Camera;
 use super::ends::{at, crashed, describe, printable};
+use super::outbox::{Outbox, send_all};
 use super::policy::{self, Backoff, Heartbeat};
 use super::reaper::Watched;
 use super::rings::Outgoing;
@@ -585,20 +585,5 @@ impl<'a> Reader<'a> {
             process::state_letter(pid).unwrap_or('?'),
         );
         // `Reaper::sweep` takes it when it ends: nobody watches it any more.
-    }
-}
-
-/// Sends what is in the outbox, for ever; returns when that is no longer possible. Cancel-safe.
-async fn send_all(control: &AsyncControl, outbox: Option<&Outbox>) -> ControlError {
-    let Some(outbox) = outbox else {
-        return std::future::pending().await;
-    };
-    loop {
-        let next = outbox.front().await;
-        let fds: Vec<_> = next.fds.iter().map(OwnedFd::as_fd).collect();
-        if let Err(error) = control.send(&next.message, &fds).await {
-            return error;
-        }
-        outbox.sent();
     }
 }

@@ -24,6 +24,7 @@ mod encoders;
 mod ends;
 mod instance;
 mod notify;
+mod outbox;
 mod permits;
 pub mod placement;
 pub mod policy;

@@ -121,7 +121,7 @@ pub fn a_recording_that_is_switched_on_costs_the_reader_nothing() {
     let client = world.client();
     let mut units = client.attach_packets("a", &options(1)).unwrap();
     let last = no_gap(&mut units, None, 1);
-    let applied = world.reload(|text| text + "[camera.record]\nmode = \"copy\"\n");
+    let applied = world.reload(|text| text + "[camera.record]\nmode = \"copy\"\naudio = false\n");
     assert_eq!(
         applied.changes.as_deref(),
         Some("1 changed (a), 0 unchanged")
