@@ -81,6 +81,8 @@ struct Track {
     fragment: Option<i64>,
     /// Of the newest sample.
     newest: Option<i64>,
+    /// Where that ends, as libavformat counts.
+    end: i64,
 }
 
 impl Track {
@@ -209,6 +211,7 @@ impl FragmentMuxer {
             base: None,
             fragment: None,
             newest: None,
+            end: 0,
         });
         Ok(())
     }
@@ -266,7 +269,13 @@ impl FragmentMuxer {
         if known.newest.is_some_and(|newest| time.dts <= newest) {
             return Err(refused);
         }
-        let base = *known.base.get_or_insert(time.dts);
+        // How long the last sample of a fragment lasts may have been a guess. libavformat takes it at
+        // its word, and moves the first sample of the next to where the guess ends (movenc.c,
+        // ff_mov_write_packet): its own times are made to agree, and `tfdt` is written over.
+        let base = match (known.fragment, known.base) {
+            (Some(_), Some(base)) => base,
+            _ => time.dts.saturating_sub(known.end),
+        };
         let (Some(dts), Some(pts)) = (time.dts.checked_sub(base), time.pts.checked_sub(base))
         else {
             return Err(refused);
@@ -298,6 +307,8 @@ impl FragmentMuxer {
         }
         known.fragment.get_or_insert(time.dts);
         known.newest = Some(time.dts);
+        known.base = Some(base);
+        known.end = dts.saturating_add(time.duration.max(0));
         Ok(())
     }
 
