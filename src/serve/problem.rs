@@ -31,8 +31,13 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// Which parts of the request are wrong, where it is more than one value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Fault>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schema(value_type = Vec<Fault>)]
+    pub errors: Box<[Fault]>,
+}
+
+fn is_empty(faults: &[Fault]) -> bool {
+    faults.is_empty()
 }
 
 /// Something wrong in a request.
@@ -60,7 +65,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             instance: None,
-            errors: Vec::new(),
+            errors: Box::default(),
         }
     }
 
@@ -75,7 +80,7 @@ impl Problem {
             count => format!("{detail} (and {} more, see errors)", count - 1),
         };
         Self {
-            errors: faults,
+            errors: faults.into(),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail)
         }
     }
