@@ -150,7 +150,8 @@ class Site:
         arguments = [f"--camera={name}={clip}" for name, clip in cameras.items()]
         self.farm = Lines(["/usr/bin/python3", str(FARM / "farm.py"), "--exit-on-eof", *arguments])
         text = f'[site]\nname = "test"\nruntime_dir = "{self.runtime}"\ndata_dir = "{self.path}/data"\n'
-        text += '[http]\nlisten = "off"\n'
+        if "[http]" not in settings:
+            text += '[http]\nlisten = "off"\n'
         text += '[retry]\ninitial = "100ms"\nmax = "200ms"\n' + settings
         for folder in (self.runtime, self.path / "data"):
             folder.mkdir()

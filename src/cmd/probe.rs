@@ -23,6 +23,11 @@ use crate::reader::source::{
     SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, limits,
 };
 use crate::reader::timeline::{Arrival, PTS_RATE, Timeline};
+use crate::sys;
+
+/// The variable that names the process whose end is to be this one's, where somebody else than a person
+/// asked for it.
+pub const PARENT: &str = "CAMRING_PROBE_PARENT";
 
 /// The URL cannot be used: exit code 1, like every other failure of a probe.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +142,11 @@ impl Measured {
 /// The URL cannot be used, or the camera sends no picture that could be decoded (the text names
 /// stage, cause and next step).
 pub fn run(args: ProbeArgs, _global: &Global) -> anyhow::Result<()> {
+    let parent = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok());
+    if let Some(parent) = parent.and_then(sys::process::pid) {
+        sys::process::die_with_parent(parent)?;
+        sys::process::not_dumpable()?;
+    }
     let (url, username, password) =
         config::camera_url(&args.url, &Environment::of_process()).map_err(BadUrl)?;
     // The URL's host stands for the camera, which has no name here.

@@ -31,7 +31,7 @@ pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };
-pub use value::{Environment, duration as parse_duration, show_duration, show_size};
+pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};
 
 /// Where the configuration is looked for when none is named, in this order.

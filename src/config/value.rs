@@ -36,6 +36,16 @@ pub fn bitrate(text: &str) -> Option<u64> {
     (bits.is_finite() && bits < 1e15).then_some(bits.round() as u64)
 }
 
+/// The way that bitrates are written in the configuration.
+pub fn show_bitrate(bits: u64) -> String {
+    for (unit, letter) in [(1_000_000, 'M'), (1000, 'k')] {
+        if bits >= unit && bits.is_multiple_of(unit) {
+            return format!("{}{letter}", bits / unit);
+        }
+    }
+    bits.to_string()
+}
+
 /// The way that durations are written in the configuration.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();

@@ -154,8 +154,7 @@ impl SoundTrack {
         }
     }
 
-    /// Writes the frames that begin before `until` into the open fragment. `shift` is what is added to
-    /// the ring's times.
+    /// Writes the frames that begin before `until` into the open fragment.
     ///
     /// # Errors
     /// libavformat refuses one.
@@ -165,7 +164,6 @@ impl SoundTrack {
         track: usize,
         config: AacConfig,
         until: i64,
-        shift: i64,
     ) -> Result<(), MediaError> {
         if self.config != Some(config) {
             return Ok(());
@@ -174,10 +172,10 @@ impl SoundTrack {
         let due = self
             .waiting
             .iter()
-            .take_while(|frame| frame.pts.saturating_add(shift) < until)
+            .take_while(|frame| frame.pts < until)
             .count();
         for frame in self.waiting.drain(..due) {
-            let ticks = i128::from(frame.pts.saturating_add(shift));
+            let ticks = i128::from(frame.pts);
             let samples = ticks * i128::from(rate) / i128::from(VIDEO_TIMESCALE);
             let at = i64::try_from(samples).unwrap_or(i64::MAX / 4).max(0);
             // The ring's ticks round, and the relation to the pictures is corrected by small steps: up

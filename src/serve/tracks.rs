@@ -200,3 +200,6 @@ fn descriptor(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     }
     Some(&rest[..length.min(rest.len())])
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,10 @@ mod rules;
 mod server;
 
 mod hls;
+mod hostile;
+mod markers;
+mod players;
+mod restarts;
 
 use std::time::{Duration, Instant};
 

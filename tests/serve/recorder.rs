@@ -1,5 +1,6 @@
 //! Writes recordings without a camera: CMAF chunks that ffmpeg made once, over and over, with the times of
 //! a recording of any length.
+#![allow(dead_code, reason = "the tests and the bench use a part of it each")]
 
 use std::fs;
 use std::path::Path;
@@ -37,26 +38,36 @@ impl Clip {
     /// 320×180, 25 pictures a second, 5 in each chunk, a key frame each second, 10 s.
     pub fn of_ffmpeg() -> &'static Self {
         static CLIP: OnceLock<Clip> = OnceLock::new();
-        CLIP.get_or_init(|| Self::make("320x180", "libx264"))
+        CLIP.get_or_init(|| Self::make("320x180"))
     }
 
     /// Another size: a camera's second stream.
     pub fn small() -> &'static Self {
         static CLIP: OnceLock<Clip> = OnceLock::new();
-        CLIP.get_or_init(|| Self::make("160x90", "libx264"))
+        CLIP.get_or_init(|| Self::make("160x90"))
     }
 
-    fn make(size: &str, encoder: &str) -> Self {
+    /// As small as a video can be: for recordings of a day.
+    pub fn tiny() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| Self::encode("color=size=320x180:rate=25"))
+    }
+
+    fn make(size: &str) -> Self {
+        Self::encode(&format!("testsrc2=size={size}:rate=25"))
+    }
+
+    fn encode(source: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clip.mp4");
         let made = Command::new("ffmpeg")
             .args(["-v", "error", "-f", "lavfi", "-i"])
-            .arg(format!("testsrc2=size={size}:rate=25"))
+            .arg(source)
             .args([
                 "-t",
                 "10",
                 "-c:v",
-                encoder,
+                "libx264",
                 "-preset",
                 "ultrafast",
                 "-pix_fmt",
@@ -182,6 +193,12 @@ impl Recorder {
         self.epoch_ns + i64::try_from(i128::from(time) * 1_000_000_000 / 90_000).unwrap()
     }
 
+    /// When the picture with this media time was taken: a camera's clock has a jitter, and is up to
+    /// 4 ms off the map.
+    pub fn capture(&self, time: i64) -> i64 {
+        self.utc(time) + (time / PICTURE * 7919 % 8001 - 4000) * 1000
+    }
+
     /// UTC of what comes next.
     pub fn now(&self) -> i64 {
         self.utc(self.time)
@@ -246,7 +263,7 @@ impl Recorder {
             let time = self.time + n * PICTURE;
             FrameTime {
                 time,
-                capture_ns: self.utc(time),
+                capture_ns: self.capture(time),
                 flags: FrameFlags(u32::from(chunk.key && n == 0)),
             }
         });

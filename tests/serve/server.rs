@@ -1,4 +1,5 @@
 //! `camring serve` as a process, and a client of it.
+#![allow(dead_code, reason = "the tests and the bench use a part of it each")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -19,7 +20,6 @@ pub struct Server {
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
-    #[allow(dead_code, reason = "its life is the folder's")]
     folder: tempfile::TempDir,
 }
 

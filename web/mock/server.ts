@@ -153,7 +153,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
   }
   if (rest === "/timeline") {
     const now = Date.now();
-    send({ first: at(now - 20 * HOUR), last: at(now - 2000), spans: [{ from: at(now - 20 * HOUR), to: at(now - 5 * HOUR) }, { from: at(now - 4.7 * HOUR), to: at(now - 31 * MINUTE) }, { from: at(now - 27 * MINUTE), to: at(now - 2000) }] }); return;
+    send({ from: at(now - 20 * HOUR), to: at(now - 2000), spans: [{ start: at(now - 20 * HOUR), end: at(now - 5 * HOUR) }, { start: at(now - 4.7 * HOUR), end: at(now - 31 * MINUTE) }, { start: at(now - 27 * MINUTE), end: at(now - 2000) }] }); return;
   }
   if (rest === "/health") {
     const from = Date.parse(url.searchParams.get("from") ?? "");
@@ -162,7 +162,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, next: 
     const samples = [];
     for (let t = from; t < to; t += step) {
       const away = Math.abs(t - (to - 1200_000)) < 120_000;
-      samples.push({ time: at(t), state: away ? "backoff" : "streaming", fps: away ? 0 : 15 + Math.sin(t / 50_000) * 0.2, kbit_s: away ? 0 : 2000 + 400 * Math.sin(t / 300_000) + 150 * Math.sin(t / 11_000), latency_ms: away ? null : 3 + Math.sin(t / 70_000) + Math.sin(t / 7000) * 0.4 });
+      samples.push({ time: at(t), state: away ? "backoff" : "streaming", fps: away ? 0 : 15 + Math.sin(t / 50_000) * 0.2, kbit_per_s: away ? 0 : 2000 + 400 * Math.sin(t / 300_000) + 150 * Math.sin(t / 11_000), latency_ms: away ? null : 3 + Math.sin(t / 70_000) + Math.sin(t / 7000) * 0.4 });
     }
     send({ samples }); return;
   }

@@ -313,7 +313,7 @@ async fn all(
     edge: &Edge,
     skip_until: Option<u64>,
 ) -> Result<Whole, Problem> {
-    let oldest = app.index.sums(place).await?.first.unwrap_or(0);
+    let oldest = app.index.oldest(place).await?.unwrap_or(0);
     let skip_until = skip_until.filter(|until| *until > oldest);
     let from = skip_until.map_or(oldest, |until| until - 1);
     let mut minutes = app.index.minutes(place, Wanted::From(from)).await?;

@@ -5,16 +5,12 @@ import type { JSX } from "preact";
 import { api, type Removed, url } from "../lib/api";
 import { bytes, count } from "../lib/format";
 import type { Span } from "../lib/model";
-import { clock, day, duration, fromInput, MINUTE, toInput } from "../lib/time";
+import { clock, DAY, day, duration, fromInput, toInput } from "../lib/time";
 import { Icon } from "../ui/icons";
 import { attempt, Confirm, Dialog, Field, Note, toast } from "../ui/parts";
 
-/** A preview of more than this is cut off by nobody's patience: the server refuses long ones, too. */
-const PREVIEW_MAX = 5 * MINUTE;
-
-export function fileName(camera: string, span: Span, ending: string): string {
-  return `${camera}_${day(span.from)}_${clock(span.from).replaceAll(":", "")}-${clock(span.to).replaceAll(":", "")}.${ending}`;
-}
+/** The server makes previews of up to a day. */
+const PREVIEW_MAX = DAY;
 
 /** What a deletion did, and why the rest is still there. */
 export function saidRemoved(done: Removed): string {
@@ -49,7 +45,7 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
       </Field>
       <span class="length number">{duration(span.to - span.from)}</span>
       <div class="acts">
-        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to 5 minutes" : undefined} onClick={() => (asked.value = "preview")}>
+        <button type="button" class="button" disabled={span.to - span.from > PREVIEW_MAX} title={span.to - span.from > PREVIEW_MAX ? "Previews are for up to a day" : undefined} onClick={() => (asked.value = "preview")}>
           <Icon name="eye" />
           Preview
         </button>
@@ -60,7 +56,7 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
         <a
           class="button primary"
           href={url.export(camera, span.from, span.to, exact.value ? "frame" : "gop")}
-          download={fileName(camera, span, "mp4")}
+          download
           data-act="export"
         >
           <Icon name="download" />
@@ -153,11 +149,11 @@ function Preview({ camera, span }: { camera: string; span: Span }): JSX.Element 
       </div>
       {state.value === "failed" ? <Note tone="bad">The preview could not be made. Is all of the range recorded?</Note> : null}
       <footer>
-        <a class="button" href={url.preview(camera, span.from, span.to, "gif")} download={fileName(camera, span, "gif")}>
+        <a class="button" href={url.preview(camera, span.from, span.to, "gif")} download>
           <Icon name="download" />
           GIF
         </a>
-        <a class="button" href={url.preview(camera, span.from, span.to, "mp4")} download={fileName(camera, span, "mp4")}>
+        <a class="button" href={url.preview(camera, span.from, span.to, "mp4")} download>
           <Icon name="download" />
           Small MP4
         </a>

@@ -136,8 +136,7 @@ export const api = {
     request<unknown>("POST", "/api/v1/probe", settings, signal),
   health: (name: string, from: number, to: number, signal?: AbortSignal) =>
     request<unknown>("GET", camera(name, `/health${query(between(from, to))}`), undefined, signal),
-  timeline: (name: string, from: number, to: number, signal?: AbortSignal) =>
-    request<unknown>("GET", camera(name, `/timeline${query(between(from, to))}`), undefined, signal),
+  timeline: (name: string, signal?: AbortSignal) => request<unknown>("GET", camera(name, "/timeline"), undefined, signal),
   markers: (name: string, asked: Record<string, string | number | null>, signal?: AbortSignal) =>
     request<unknown>("GET", camera(name, `/markers${query(asked)}`), undefined, signal),
   addMarker: (name: string, marker: NewMarker) => request<Marker>("POST", camera(name, "/markers"), marker),
@@ -164,7 +163,7 @@ export const url = {
   storyboard: (name: string, from: number, to: number, columns: number, rows: number, width: number) =>
     camera(name, `/storyboard.jpg${query({ ...between(from, to), columns, rows, width })}`),
   preview: (name: string, from: number, to: number, kind: "mp4" | "gif") =>
-    camera(name, `/preview.${kind}${query(between(from, to))}`),
+    camera(name, `/preview.${kind}${query({ ...between(from, to), width: kind === "mp4" ? 640 : 320, seconds: 10 })}`),
   export: (name: string, from: number, to: number, cut: "gop" | "frame") =>
     camera(name, `/export.mp4${query({ ...between(from, to), cut })}`),
   hls: (name: string, from?: number, to?: number) =>

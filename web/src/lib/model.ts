@@ -31,6 +31,7 @@ export interface Stream {
   id: string;
   name: string;
   url: string | null;
+  user: string | null;
   enabled: boolean;
   state: State;
   reason: string;
@@ -83,6 +84,7 @@ function stream(raw: Loose, camera: string): Stream {
     id: text(raw.id) ?? (name === "main" ? camera : `${camera}/${name}`),
     name: name.startsWith(`${camera}/`) ? name.slice(camera.length + 1) : name === camera ? "main" : name,
     url: text(raw.url),
+    user: text(raw.username),
     enabled,
     state: live.state === undefined || live.state === null ? (enabled ? "unknown" : "disabled") : state(live.state),
     reason: text(live.reason) ?? "",
@@ -169,14 +171,11 @@ export function joined(spans: Span[], touch = TOUCH_MS): Span[] {
 
 export function toTimeline(answer: unknown): Timeline {
   const raw = object(answer);
-  // One list, or one for each stream and rendition: what any of them has can be played.
-  const lists = Array.isArray(raw.streams) ? raw.streams.map(object) : [raw];
-  const spans = lists.flatMap((each) => (Array.isArray(each.spans) ? (each.spans as unknown[]) : []).map(span));
-  const recorded = joined(spans.filter((each) => each !== null));
+  const recorded = joined(list<unknown>(raw, "spans").items.map(span).filter((each) => each !== null));
   return {
     recorded,
-    first: parseTime(text(raw.first)) ?? recorded[0]?.from ?? null,
-    last: parseTime(text(raw.last)) ?? recorded[recorded.length - 1]?.to ?? null,
+    first: recorded[0]?.from ?? null,
+    last: recorded[recorded.length - 1]?.to ?? null,
   };
 }
 
@@ -188,21 +187,32 @@ export interface Sample {
   latencyMs: number | null;
 }
 
-export function toSamples(answer: unknown): Sample[] {
-  return list<unknown>(answer, "samples").items.flatMap((value) => {
-    const raw = object(value);
-    const at = parseTime(text(raw.time) ?? text(raw.at));
-    if (at === null) return [];
-    return [
-      {
-        at,
-        state: state(raw.state),
-        fps: number(raw.fps),
-        kbit: number(raw.kbit_s) ?? number(raw.kbit) ?? number(raw.kbit_per_s),
-        latencyMs: number(raw.latency_ms) ?? number(raw.latency_p50_ms),
-      },
-    ];
-  });
+export interface History {
+  /** Milliseconds that each sample stands for. */
+  step: number;
+  /** `front-door`, or `front-door/sub`. */
+  streams: { stream: string; samples: Sample[] }[];
+}
+
+export function toHistory(answer: unknown): History {
+  const raw = object(answer);
+  return {
+    step: (number(raw.step_seconds) ?? 10) * 1000,
+    streams: list<unknown>(raw, "streams").items.map((value) => {
+      const each = object(value);
+      return {
+        stream: text(each.stream) ?? "",
+        samples: list<unknown>(each, "spans").items.flatMap((one) => {
+          const span = object(one);
+          const at = parseTime(text(span.time));
+          if (at === null) return [];
+          return [
+            { at, state: state(span.state), fps: number(span.fps), kbit: number(span.kbit_per_s), latencyMs: number(span.latency_ms) },
+          ];
+        }),
+      };
+    }),
+  };
 }
 
 export interface RecordingRow {

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { EditCamera } from "../dialogs/camera-form";
 import { RangeBar } from "../dialogs/range";
-import { api, type Marker, markerTime } from "../lib/api";
+import { api, type Marker, markerTime, messageOf } from "../lib/api";
 import { type Camera, type Span, type Timeline as TimelineData, toTimeline } from "../lib/model";
 import { go } from "../lib/router";
 import { cameras, camerasError, link, refresh } from "../lib/state";
@@ -104,34 +104,22 @@ function OneCamera({ camera, at }: { camera: Camera; at: number | null }): JSX.E
     };
   }, [camera.name, playable]);
 
-  // The recorded spans of what is in view, and a little more.
+  // When it was recorded: spans and gaps, however long ago.
   useEffect(() => {
-    let stop = new AbortController();
-    let loaded: View | null = null;
+    const stop = new AbortController();
     const load = async (): Promise<void> => {
-      stop.abort();
-      stop = new AbortController();
-      const { signal } = stop;
-      const span = view.peek().to - view.peek().from;
-      const wide = { from: view.peek().from - span, to: view.peek().to + span };
       try {
-        data.value = toTimeline(await api.timeline(camera.name, wide.from, wide.to, signal));
+        data.value = toTimeline(await api.timeline(camera.name, stop.signal));
         dataError.value = null;
-        loaded = wide;
       } catch (error) {
-        if (!signal.aborted) dataError.value = error instanceof Error ? error.message : String(error);
+        if (!stop.signal.aborted) dataError.value = messageOf(error);
       }
     };
-    let soon: ReturnType<typeof setTimeout> | undefined;
-    const off = view.subscribe((shownNow) => {
-      if (loaded && shownNow.from >= loaded.from && shownNow.to <= loaded.to) return;
-      clearTimeout(soon);
-      soon = setTimeout(() => void load(), loaded ? 200 : 0);
-    });
-    const again = setInterval(() => void load(), TIMELINE_AGAIN_MS);
+    void load();
+    const again = setInterval(() => {
+      if (document.visibilityState === "visible") void load();
+    }, TIMELINE_AGAIN_MS);
     return () => {
-      off();
-      clearTimeout(soon);
       clearInterval(again);
       stop.abort();
     };

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { api, messageOf } from "../lib/api";
 import { bitrate, bytes, count } from "../lib/format";
-import { type Camera, type Sample, TONE, toSamples } from "../lib/model";
+import { type Camera, type History, type Sample, TONE, toHistory } from "../lib/model";
 import { ago, clock, DAY, HOUR } from "../lib/time";
 import { Chart } from "../ui/chart";
 import { Empty, Note, StateChip, useNow } from "../ui/parts";
@@ -22,27 +22,21 @@ interface Run {
   state: Sample["state"];
 }
 
-/** Samples as stretches of one state: what the bar above the charts shows. */
-export function runs(samples: Sample[], to: number): Run[] {
+/** Samples as stretches of one state: what the bar above the charts shows. Where samples are missing, nobody watched. */
+export function runs(samples: Sample[], step: number): Run[] {
   const out: Run[] = [];
   for (const sample of samples) {
     const last = out[out.length - 1];
-    // No sample for a minute: nobody watched, which is not the same as being well.
-    const silent = last && sample.at - last.to > 60_000;
-    if (last && !silent && last.state === sample.state) last.to = sample.at;
-    else {
-      if (last && !silent) last.to = sample.at;
-      out.push({ from: sample.at, to: sample.at, state: sample.state });
-    }
+    if (last?.state === sample.state && sample.at - last.to < step) last.to = sample.at + step;
+    else out.push({ from: sample.at, to: sample.at + step, state: sample.state });
   }
-  const last = out[out.length - 1];
-  if (last && to - last.to < 60_000) last.to = to;
   return out;
 }
 
 export function Health({ camera }: { camera: Camera }): JSX.Element {
   const span = useSignal(HOUR);
-  const samples = useSignal<Sample[] | null>(null);
+  const history = useSignal<History | null>(null);
+  const chosen = useSignal("");
   const error = useSignal<string | null>(null);
   const until = useSignal(Date.now());
   useEffect(() => {
@@ -50,7 +44,7 @@ export function Health({ camera }: { camera: Camera }): JSX.Element {
     const load = async (): Promise<void> => {
       const to = Date.now();
       try {
-        samples.value = toSamples(await api.health(camera.name, to - span.value, to, stop.signal));
+        history.value = toHistory(await api.health(camera.name, to - span.value, to, stop.signal));
         until.value = to;
         error.value = null;
       } catch (problem) {
@@ -65,7 +59,10 @@ export function Health({ camera }: { camera: Camera }): JSX.Element {
     };
   }, [camera.name, span.value]);
   const [from, to] = [until.value - span.value, until.value];
-  const known = samples.value ?? [];
+  const streams = history.value?.streams ?? [];
+  const shown = streams.find((each) => each.stream === chosen.value) ?? streams[0];
+  const known = shown?.samples ?? [];
+  const step = history.value?.step ?? 10_000;
   const line = (pick: (sample: Sample) => number | null) => known.map((each) => ({ at: each.at, value: pick(each) }));
   return (
     <div class="panel health">
@@ -76,9 +73,16 @@ export function Health({ camera }: { camera: Camera }): JSX.Element {
           </button>
         ))}
       </div>
+      {streams.length > 1 ? (
+        <select class="input" aria-label="Stream" value={shown?.stream} onChange={(event) => (chosen.value = event.currentTarget.value)}>
+          {streams.map((each) => (
+            <option key={each.stream}>{each.stream}</option>
+          ))}
+        </select>
+      ) : null}
       {error.value ? <Note tone="warn">{error.value}</Note> : null}
-      {samples.value === null && !error.value ? <div class="skeleton chart-skeleton" /> : null}
-      {samples.value?.length === 0 ? (
+      {history.value === null && !error.value ? <div class="skeleton chart-skeleton" /> : null}
+      {history.value && known.length === 0 ? (
         <Empty icon="info" title="No samples yet">
           One is taken every ten seconds.
         </Empty>
@@ -92,8 +96,8 @@ export function Health({ camera }: { camera: Camera }): JSX.Element {
                 {clock(from, false)} to {clock(to, false)}
               </span>
             </figcaption>
-            <div class="strip" role="img" aria-label={runs(known, to).map((each) => `${each.state} from ${clock(each.from)} to ${clock(each.to)}`).slice(-8).join(", ")}>
-              {runs(known, to).map((each) => (
+            <div class="strip" role="img" aria-label={runs(known, step).map((each) => `${each.state} from ${clock(each.from)} to ${clock(each.to)}`).slice(-8).join(", ")}>
+              {runs(known, step).map((each) => (
                 <i
                   key={each.from}
                   class={TONE[each.state]}

@@ -89,7 +89,7 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
   const { first, last } = row;
   const load = async (): Promise<void> => {
     if (first !== null && last !== null) {
-      timeline.value = await api.timeline(row.camera, first, last).then(toTimeline).catch(() => null);
+      timeline.value = await api.timeline(row.camera).then(toTimeline).catch(() => null);
     }
     protections.value = await api.protections(row.camera).then(toProtections).catch(() => []);
   };

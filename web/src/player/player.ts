@@ -43,6 +43,10 @@ const COMMON: Partial<HlsConfig> = {
   playlistLoadPolicy: policy(4),
   fragLoadPolicy: policy(4),
   enableWebVTT: false,
+  // Markers come from the API; cues would need a text track, whose empty source the pages forbid.
+  enableDateRangeMetadataCues: false,
+  enableID3MetadataCues: false,
+  enableEmsgMetadataCues: false,
   enableCEA708Captions: false,
   enableIMSC1: false,
 };
