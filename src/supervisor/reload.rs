@@ -316,9 +316,8 @@ impl Supervisor {
         };
         let _turn = self.reloads.turn.lock().await;
         let result = self.edit(edit).await;
-        let told = result.as_ref().map(Clone::clone);
-        self.reloads
-            .done(&told.map_err(|error| error.detail.clone()));
+        let told = result.clone();
+        self.reloads.done(&told.map_err(|error| error.detail));
         let changes = result?;
         tracing::info!("configuration edited and applied: {changes}");
         Ok(json!({ "camera": name, "changes": changes.to_string() }))
