@@ -29,7 +29,8 @@ pub struct Problem {
     pub detail: String,
     /// The path that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub instance: Option<Box<str>>,
     /// Which parts of the request are wrong, where it is more than one value.
     #[serde(default, skip_serializing_if = "is_empty")]
     #[schema(value_type = Vec<Fault>)]
@@ -156,7 +157,7 @@ pub async fn middleware(request: Request, next: Next) -> Response {
         None => from_text(status, body).await,
     };
     let mut made = Problem {
-        instance: Some(instance),
+        instance: Some(instance.into()),
         ..problem
     }
     .into_response();

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, messageOf } from "../lib/api";
 import type { Camera } from "../lib/model";
-import { type Found, nameProblem, readProbe, splitLogin, urlProblem, withLogin } from "../lib/camera-input";
+import { nameProblem, type Probed, readProbe, recordModeFor, splitLogin, urlProblem } from "../lib/camera-input";
 import { cameraPath } from "../lib/route";
 import { go } from "../lib/router";
 import { cameras, refresh } from "../lib/state";
@@ -19,7 +19,7 @@ interface Values {
   record: string;
 }
 
-function Connection({ values, set, wrong, hint }: { values: Values; set: (change: Partial<Values>) => void; wrong: string | null; hint?: string }): JSX.Element {
+function Connection({ values, set, wrong, hint, known }: { values: Values; set: (change: Partial<Values>) => void; wrong: string | null; hint?: string; known?: boolean }): JSX.Element {
   return (
     <>
       <Field label="Address" wrong={wrong} hint={hint ?? "As in the camera's manual, such as rtsp://192.0.2.10/stream1"}>
@@ -42,7 +42,7 @@ function Connection({ values, set, wrong, hint }: { values: Values; set: (change
         <Field label="User" hint="If the camera asks for one">
           <input class="input" name="user" autoComplete="off" value={values.user} onInput={(event) => set({ user: event.currentTarget.value })} />
         </Field>
-        <Field label="Password">
+        <Field label="Password" hint={known ? "Empty: it stays as it is" : undefined}>
           <input
             class="input"
             name="password"
@@ -61,7 +61,7 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
   const [values, setValues] = useState<Values>({ name: "", url: "", user: "", password: "", transport: "tcp", record: "copy" });
   const [tried, setTried] = useState(false);
   const [probing, setProbing] = useState(false);
-  const [found, setFound] = useState<{ lines: Found[]; wrong: string | null } | null>(null);
+  const [found, setFound] = useState<Partial<Probed> & { wrong: string | null } | null>(null);
   const [saving, setSaving] = useState(false);
   const [wrong, setWrong] = useState<string | null>(null);
   const stop = useRef(new AbortController());
@@ -74,7 +74,8 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
   const badName = tried ? nameProblem(values.name, taken) : null;
   const badUrl = tried ? urlProblem(values.url) : null;
   const settings = (): Record<string, unknown> => ({
-    url: withLogin(values.url, values.user, values.password),
+    url: values.url,
+    ...(values.user ? { username: values.user, password: values.password } : {}),
     ...(values.transport === "tcp" ? {} : { transport: values.transport }),
   });
 
@@ -85,9 +86,11 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
     setWrong(null);
     stop.current = new AbortController();
     try {
-      setFound({ lines: readProbe(await api.probe(settings(), stop.current.signal)), wrong: null });
+      const probed = readProbe(await api.probe(settings(), stop.current.signal));
+      setFound({ ...probed, wrong: null });
+      setValues((before) => (before.record === "off" ? before : { ...before, record: recordModeFor(probed.codec) }));
     } catch (error) {
-      if (!stop.current.signal.aborted) setFound({ lines: [], wrong: messageOf(error) });
+      if (!stop.current.signal.aborted) setFound({ wrong: messageOf(error) });
     } finally {
       setProbing(false);
     }
@@ -126,6 +129,8 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
             <select class="input" name="transport" value={values.transport} onChange={(event) => set({ transport: event.currentTarget.value })}>
               <option value="tcp">TCP</option>
               <option value="udp">UDP</option>
+              <option value="multicast">Multicast</option>
+              <option value="http">HTTP</option>
             </select>
           </Field>
           <div class="field">
@@ -143,7 +148,7 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
             <div class="note good" role="status" data-probe="ok">
               <Icon name="check" />
               <dl class="facts">
-                {found.lines.length ? (
+                {found.lines?.length ? (
                   found.lines.map((line) => (
                     <>
                       <dt>{line.label}</dt>
@@ -169,7 +174,14 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
               onInput={(event) => set({ name: event.currentTarget.value.trim() })}
             />
           </Field>
-          <Field label="Recording" hint="Needed for video and going back in time">
+          <Field
+            label="Recording"
+            hint={
+              values.record === "copy" && found?.codec && recordModeFor(found.codec) === "encode"
+                ? `Not every browser can play ${found.codec}: encoded anew, all can`
+                : "Needed for video and going back in time"
+            }
+          >
             <select class="input" name="record" value={values.record} onChange={(event) => set({ record: event.currentTarget.value })}>
               <option value="copy">As the camera sends it</option>
               <option value="encode">Encoded anew (MJPEG, H.265)</option>
@@ -196,20 +208,22 @@ export function AddCamera({ onClose }: { onClose: () => void }): JSX.Element {
 export function EditCamera({ camera, onClose }: { camera: Camera; onClose: () => void }): JSX.Element {
   const first = camera.streams[0];
   const single = camera.streams.length === 1;
-  const before: Values = { name: camera.name, url: first?.url ?? "", user: "", password: "", transport: "", record: first?.recording.mode ?? "off" };
+  const before: Values = { name: camera.name, url: first?.url ?? "", user: first?.user ?? "", password: "", transport: "", record: first?.recording.mode ?? "off" };
   const [values, setValues] = useState(before);
   const [saving, setSaving] = useState(false);
   const [wrong, setWrong] = useState<string | null>(null);
   const set = (change: Partial<Values>): void => setValues((now) => ({ ...now, ...change }));
   const taken = (cameras.value ?? []).map((each) => each.name).filter((each) => each !== camera.name);
   const badName = nameProblem(values.name, taken);
-  const changedUrl = values.url !== before.url || values.user !== "";
-  const badUrl = changedUrl ? (values.url.includes("***") ? "The whole address is needed; its password is not shown here" : urlProblem(values.url)) : null;
+  const changedUrl = values.url !== before.url;
+  const badUrl = changedUrl ? (values.url.includes("***") ? "The whole address is needed: what is hidden here cannot be sent back" : urlProblem(values.url)) : null;
   const save = async (): Promise<void> => {
     if (badName ?? badUrl) return;
     const change: Record<string, unknown> = {};
     if (values.name !== camera.name) change.name = values.name;
-    if (single && changedUrl) change.url = withLogin(values.url, values.user, values.password);
+    if (single && changedUrl) change.url = values.url;
+    if (single && values.user !== before.user) change.username = values.user || null;
+    if (single && values.password) change.password = values.password;
     if (values.record !== before.record) change.record = { mode: values.record };
     if (Object.keys(change).length === 0) { onClose(); return; }
     setSaving(true);
@@ -239,7 +253,7 @@ export function EditCamera({ camera, onClose }: { camera: Camera; onClose: () =>
           <input class="input" name="name" autoComplete="off" value={values.name} onInput={(event) => set({ name: event.currentTarget.value.trim() })} />
         </Field>
         {single ? (
-          <Connection values={values} set={set} wrong={badUrl} hint="Left as it is: the login stays, too" />
+          <Connection values={values} set={set} wrong={badUrl} hint="With another host or port, the password is needed again" known />
         ) : (
           <Note>This camera has several streams; their addresses are in config.toml.</Note>
         )}

@@ -12,10 +12,6 @@ import { attempt, Confirm, Dialog, Field, Note, toast } from "../ui/parts";
 /** The server makes previews of up to a day. */
 const PREVIEW_MAX = DAY;
 
-export function fileName(camera: string, span: Span, ending: string): string {
-  return `${camera}_${day(span.from)}_${clock(span.from).replaceAll(":", "")}-${clock(span.to).replaceAll(":", "")}.${ending}`;
-}
-
 /** What a deletion did, and why the rest is still there. */
 export function saidRemoved(done: Removed): string {
   const kept = [
@@ -60,7 +56,7 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
         <a
           class="button primary"
           href={url.export(camera, span.from, span.to, exact.value ? "frame" : "gop")}
-          download={fileName(camera, span, "mp4")}
+          download
           data-act="export"
         >
           <Icon name="download" />
@@ -153,11 +149,11 @@ function Preview({ camera, span }: { camera: string; span: Span }): JSX.Element 
       </div>
       {state.value === "failed" ? <Note tone="bad">The preview could not be made. Is all of the range recorded?</Note> : null}
       <footer>
-        <a class="button" href={url.preview(camera, span.from, span.to, "gif")} download={fileName(camera, span, "gif")}>
+        <a class="button" href={url.preview(camera, span.from, span.to, "gif")} download>
           <Icon name="download" />
           GIF
         </a>
-        <a class="button" href={url.preview(camera, span.from, span.to, "mp4")} download={fileName(camera, span, "mp4")}>
+        <a class="button" href={url.preview(camera, span.from, span.to, "mp4")} download>
           <Icon name="download" />
           Small MP4
         </a>

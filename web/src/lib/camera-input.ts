@@ -36,36 +36,45 @@ export function splitLogin(url: string): { url: string; user: string; password: 
   };
 }
 
-export function withLogin(url: string, user: string, password: string): string {
-  if (!user) return url;
-  return url.replace(/^(rtsps?:\/\/)/i, `$1${encodeURIComponent(user)}:${encodeURIComponent(password)}@`);
-}
-
 export interface Found {
   label: string;
   value: string;
 }
 
-/** What a probe found, as lines; unknown fields are left out. */
-export function readProbe(answer: unknown): Found[] {
-  const raw = (answer ?? {}) as Record<string, unknown>;
-  const inner = (raw.report ?? raw.stream ?? raw) as Record<string, unknown>;
-  const streams = Array.isArray(inner.streams) ? (inner.streams as Record<string, unknown>[]) : [];
-  const video = (inner.video ?? streams.find((each) => (each.media ?? each.kind) === "video") ?? inner) as Record<string, unknown>;
-  const out: Found[] = [];
-  const say = (label: string, value: unknown, format = (given: number): string => String(given)): void => {
-    if (typeof value === "number") out.push({ label, value: format(value) });
-    else if (typeof value === "string" && value) out.push({ label, value });
+export interface Probed {
+  lines: Found[];
+  /** Such as `H.264`; empty: not known. */
+  codec: string;
+}
+
+/** What a probe found, as lines; what is not known is left out. */
+export function readProbe(answer: unknown): Probed {
+  const object = (value: unknown): Record<string, unknown> =>
+    value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
+  const raw = object(answer);
+  const video = object(raw.video);
+  const measured = object(raw.measured);
+  const lines: Found[] = [];
+  const say = (label: string, value: string | null): void => {
+    if (value) lines.push({ label, value });
   };
-  say("Codec", video.codec);
-  if (typeof video.width === "number" && typeof video.height === "number") {
-    out.push({ label: "Size", value: `${video.width} × ${video.height}` });
-  }
-  say("Pictures a second", video.fps, (n) => n.toFixed(1));
-  say("Bit rate", video.kbit_s ?? video.kbit ?? video.kbit_per_s, bitrate);
-  if (typeof video.bits_per_second === "number") out.push({ label: "Bit rate", value: bitrate(video.bits_per_second / 1000) });
-  say("Key frame every", video.key_interval_s ?? video.gop_s ?? video.key_frame_interval_s, (n) => `${n.toFixed(1)} s`);
-  say("Audio", (inner.audio as Record<string, unknown> | undefined)?.codec ?? inner.audio);
-  say("Server", inner.server);
-  return out;
+  const number = (value: unknown): number | null => (typeof value === "number" && value > 0 ? value : null);
+  const codec = typeof video.codec === "string" ? video.codec : "";
+  const [width, height, fps] = [number(video.width), number(video.height), number(measured.fps)];
+  const [bits, gop] = [number(measured.bits_per_second), number(measured.gop_max)];
+  say("Video", [codec, typeof video.profile === "string" ? video.profile : ""].filter(Boolean).join(", "));
+  say("Size", width !== null && height !== null ? `${width} × ${height}` : null);
+  say("Pictures a second", fps === null ? null : fps.toFixed(1));
+  say("Bit rate", bits === null ? null : bitrate(bits / 1000));
+  say("Key frame every", gop !== null && fps !== null ? `${(gop / fps).toFixed(1)} s` : null);
+  const offered = Array.isArray(raw.offered) ? raw.offered.map(object) : [];
+  const audio = offered.find((each) => each.media === "audio");
+  say("Sound", audio && typeof audio.encoding === "string" ? audio.encoding : null);
+  say("Clock", measured.clock === "sender-report" ? "the camera's" : measured.clock === "arrival" ? "time of arrival" : null);
+  return { lines, codec };
+}
+
+/** How to record what a camera sends, so that browsers can play it. */
+export function recordModeFor(codec: string): "copy" | "encode" {
+  return /264|^$/.test(codec) ? "copy" : "encode";
 }

@@ -31,6 +31,7 @@ export interface Stream {
   id: string;
   name: string;
   url: string | null;
+  user: string | null;
   enabled: boolean;
   state: State;
   reason: string;
@@ -83,6 +84,7 @@ function stream(raw: Loose, camera: string): Stream {
     id: text(raw.id) ?? (name === "main" ? camera : `${camera}/${name}`),
     name: name.startsWith(`${camera}/`) ? name.slice(camera.length + 1) : name === camera ? "main" : name,
     url: text(raw.url),
+    user: text(raw.username),
     enabled,
     state: live.state === undefined || live.state === null ? (enabled ? "unknown" : "disabled") : state(live.state),
     reason: text(live.reason) ?? "",

@@ -189,7 +189,7 @@ describe("a range", () => {
     await waitFor("the preview", () => page.locator("dialog video").evaluate((each: HTMLVideoElement) => each.videoWidth > 0 && each.currentTime > 0));
     await page.keyboard.press("Escape");
     const [download] = await Promise.all([page.waitForEvent("download"), page.click("[data-act=export]")]);
-    expect(download.suggestedFilename()).toMatch(/^door_\d{4}-\d\d-\d\d_\d{6}-\d{6}\.mp4$/);
+    expect(download.suggestedFilename()).toMatch(/^door_\d{8}T\d+Z_\d{8}T\d+Z\.mp4$/);
     const file = await download.path();
     const said = execFileSync("ffprobe", ["-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", "-of", "json", file]).toString();
     const { streams } = JSON.parse(said) as { streams: { codec_name: string; nb_read_frames: string }[] };
@@ -240,7 +240,7 @@ describe("cameras", () => {
     await page.fill("input[name=url]", farm.camera("gate").url);
     await page.getByRole("button", { name: "Probe" }).click();
     const found = await page.waitForSelector("[data-probe=ok]");
-    expect(await found.textContent()).toMatch(/h264/i);
+    expect(await found.textContent()).toContain("H.264");
     expect(await found.textContent()).toContain("320 × 180");
     await page.fill("input[name=name]", "gate");
     await page.getByRole("dialog").getByRole("button", { name: "Add camera" }).click();
@@ -248,9 +248,13 @@ describe("cameras", () => {
     const code = await plays(page);
     expect(code.tag).toBe(farm.camera("gate").tag);
     expect(readFileSync(join(daemon.folder, "config.toml"), "utf8")).toContain(farm.camera("gate").url);
+    // Until its first segment is written there is no playlist, of which the browser makes a line.
+    const others = browser.complaints.splice(0).filter((each) => !each.includes("404"));
+    expect(others).toEqual([]);
   });
 
   it("that cannot be reached are said so, before they are added", async () => {
+    await open("/");
     await page.getByRole("button", { name: "Add camera" }).click();
     await page.fill("input[name=url]", "rtsp://127.0.0.1:1/nothing");
     await page.getByRole("button", { name: "Probe" }).click();
@@ -265,6 +269,7 @@ describe("cameras", () => {
   });
 
   it("are stopped, their recordings deleted, and they are removed", async () => {
+    await open("/camera/gate");
     await page.getByRole("button", { name: "Actions for gate" }).click();
     await page.getByRole("menuitem", { name: "Stop" }).click();
     await page.waitForSelector(".head .chip:text('disabled')");

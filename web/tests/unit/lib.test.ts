@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { list, type Marker, markerTime, query } from "../../src/lib/api";
-import { nameProblem, readProbe, splitLogin, urlProblem, withLogin } from "../../src/lib/camera-input";
+import { nameProblem, readProbe, recordModeFor, splitLogin, urlProblem } from "../../src/lib/camera-input";
 import { bitrate, bytes, hue } from "../../src/lib/format";
 import { joined, toCameras, toHistory, toRecordings, toTimeline } from "../../src/lib/model";
 import { cameraPath, parse } from "../../src/lib/route";
@@ -83,9 +83,8 @@ describe("what is typed", () => {
   it("gives up its password", () => {
     expect(splitLogin("rtsp://me:p%40ss@host/x")).toEqual({ url: "rtsp://host/x", user: "me", password: "p@ss" });
     expect(splitLogin("rtsp://host/x").user).toBe("");
-    expect(withLogin("rtsp://host/x", "me", "p@:ss")).toBe("rtsp://me:p%40%3Ass@host/x");
-    const whole = splitLogin(withLogin("rtsp://host/x", "ü:", "%41"));
-    expect([whole.user, whole.password]).toEqual(["ü:", "%41"]);
+    expect(splitLogin("rtsp://%C3%BC%3A:%2541@host/x")).toEqual({ url: "rtsp://host/x", user: "ü:", password: "%41" });
+    expect(splitLogin("rtsp://only%user@host/").user).toBe("only%user");
   });
 });
 
@@ -95,7 +94,7 @@ describe("answers", () => {
     expect(toCameras({ cameras: [{}, 3, { name: "a" }] }).map((each) => [each.name, each.state])).toEqual([["a", "unknown"]]);
     expect(toRecordings({ recordings: [{ camera: "a" }, {}] })).toHaveLength(1);
     expect(toHistory({ streams: [{ spans: [{ time: "x" }, { time: "2026-01-01T00:00:00Z" }] }, 3] }).streams.map((each) => each.samples.length)).toEqual([1, 0]);
-    expect(readProbe(null)).toEqual([]);
+    expect(readProbe(null)).toEqual({ lines: [], codec: "" });
     expect(list({ markers: [1], next: "c" }, "markers")).toEqual({ items: [1], next: "c" });
   });
 
@@ -104,6 +103,19 @@ describe("answers", () => {
       cameras: [{ name: "a", streams: [{ name: "main", state: "streaming" }, { name: "sub", state: "backoff", reason: "no route" }] }],
     });
     expect([camera?.state, camera?.reason, camera?.streams.map((each) => each.name)]).toEqual(["backoff", "no route", ["main", "sub"]]);
+  });
+
+  it("of a probe become lines, and say how to record", () => {
+    const found = readProbe({
+      ok: true,
+      offered: [{ media: "video", encoding: "h264" }, { media: "audio", encoding: "mpeg4-generic" }],
+      video: { codec: "H.264", profile: "Main", width: 1280, height: 720 },
+      measured: { fps: 25, bits_per_second: 2_000_000, gop_max: 50, clock: "sender-report" },
+    });
+    expect(found.lines.map((each) => each.value)).toEqual([
+      "H.264, Main", "1280 × 720", "25.0", "2.0 Mbit/s", "2.0 s", "mpeg4-generic", "the camera's",
+    ]);
+    expect(["H.264", "H.265", "MJPEG", ""].map(recordModeFor)).toEqual(["copy", "encode", "encode", "copy"]);
   });
 
   it("join spans that touch", () => {
