@@ -124,9 +124,14 @@ fn assert_good(file: &Path) {
     let (pictures, sound) = (times(file, "v"), times(file, "a"));
     let (first, last) = (pictures[0], pictures[pictures.len() - 1] + 1.0 / FPS);
     assert!(sound[0] >= first - 0.001, "pictures begin a file");
-    for step in sound.windows(2).map(|s| s[1] - s[0]) {
-        assert!((step - FRAME).abs() < 0.001, "a step of {step} s");
-    }
+    // Until the first sender reports of a session sound is as late as it arrives: one hole at most.
+    let steps = sound.windows(2).map(|s| s[1] - s[0]);
+    let holes: Vec<f64> = steps.filter(|step| (step - FRAME).abs() >= 0.001).collect();
+    assert!(holes.len() <= 1, "{holes:?}");
+    assert!(
+        holes.iter().all(|hole| (FRAME..0.25).contains(hole)),
+        "{holes:?}"
+    );
     let most = ((last - first) / FRAME).ceil();
     let missing = most - sound.len() as f64;
     // The one that begins before the first picture, and those that came after the file had ended.
@@ -140,9 +145,13 @@ fn assert_good(file: &Path) {
 #[track_caller]
 fn assert_in_sync(file: &Path, seconds: usize) {
     let (pictures, heard) = (times(file, "v"), clicks(file));
+    // Clicks fall on the camera's first picture and on every 15th from there, and so on the first picture
+    // of a file: key frames are whole seconds apart. Those before the first sender reports do not count.
+    let heard: Vec<f64> = heard
+        .into_iter()
+        .filter(|at| at - pictures[0] > 1.5)
+        .collect();
     assert!(heard.len() >= seconds, "{heard:?}");
-    // The clip begins with a key frame, and has one every two seconds, or every second: clicks fall on
-    // the first picture of the file, and on every 15th from there.
     for click in heard {
         let since = (click - pictures[0]).rem_euclid(1.0);
         let off = since.min(1.0 - since);

@@ -226,9 +226,11 @@ impl SoundSource {
             self.failed = None;
             return None;
         }
-        let text = format!("sound: {}", clean_text(&error.to_string(), None));
+        let text = clean_text(&error.to_string(), None);
+        let harmless = classify::is_rtcp(&text);
+        let text = format!("sound: {text}");
         // Broken reports harm no frame.
-        if classify::is_rtcp(&text) {
+        if harmless {
             return Some(SourceEvent::Glitch(text));
         }
         self.failed = Some(text.clone());
