@@ -4,7 +4,9 @@
 //! ```text
 //! camring run                  supervisor   plans, watches, restarts, creates and hands out memory
 //!  ├─ camring: spawner         sys          single-threaded template; forks the readers
-//!  └─ camring: reader CAMERA   reader       RTSP session → packet ring → decoder (media) → frame ring
+//!  ├─ camring: reader CAMERA   reader       RTSP session → packet ring → decoder (media) → frame ring
+//!  ├─ camring: hls CAMERA      hls          packet or frame ring → fragments in minute files (recording)
+//!  └─ camring: serve           serve        index, HLS, DASH, API, dashboard; starts workers
 //! ```
 //!
 //! | module | what |
@@ -14,6 +16,10 @@
 //! | [`control`] | what supervisor and readers say to each other |
 //! | [`health`] | a reader's counters and state, readable after its death |
 //! | [`reader`] | one camera stream, from RTSP to frames |
+//! | [`hls`] | one recorded stream, from its ring to files |
+//! | [`recording`] | those files: names, commit log, recovery |
+//! | [`serve`] | HTTP: index, playlists, API, dashboard, retention |
+//! | [`worker`] | decodes what was recorded, for `serve` |
 //! | [`media`] | the safe face of FFmpeg |
 //! | [`sys`] | processes, clocks, cores, memory of this machine |
 //!

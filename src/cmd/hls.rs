@@ -60,7 +60,13 @@ pub fn run(args: HlsArgs, global: &Global) -> anyhow::Result<()> {
     };
     let mut recorder: Box<dyn Recorder> = match record.mode {
         RecordMode::Encode => Box::new(Encode::new(socket, &data_dir, &stream, cut, &record)),
-        RecordMode::Copy | RecordMode::Off => Box::new(Copy::new(socket, &data_dir, &stream, cut)),
+        RecordMode::Copy | RecordMode::Off => {
+            let copy = Copy::new(socket, &data_dir, &stream, cut);
+            Box::new(match record.audio {
+                true => copy.with_sound(),
+                false => copy,
+            })
+        }
     };
     recorder.open().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => anyhow::anyhow!(

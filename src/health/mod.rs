@@ -172,6 +172,8 @@ pub enum Sound {
     Silent = 5,
     /// It goes into the recording.
     Recorded = 6,
+    /// The session is libavformat's, which is asked for pictures alone.
+    OtherClient = 7,
 }
 
 impl Sound {
@@ -184,6 +186,7 @@ impl Sound {
             Self::Broken,
             Self::Silent,
             Self::Recorded,
+            Self::OtherClient,
         ]
         .into_iter()
         .find(|sound| *sound as u64 == word)

@@ -39,8 +39,8 @@ pub struct Copy {
     /// Why there is no writer, and when the next try is.
     closed: Option<(io::Error, Instant)>,
     unit: Vec<u8>,
-    /// What is added to the ring's times, so that none is negative.
-    shift: i64,
+    /// The last decoding time that was made up; see [`not_negative`].
+    made_up: i64,
     unplayable: Option<Codec>,
     /// Whether the ring was asked for what a former process left off at.
     asked: bool,
@@ -66,7 +66,7 @@ impl Copy {
             writer: None,
             closed: None,
             unit: Vec::new(),
-            shift: 0,
+            made_up: -1,
             unplayable: None,
             asked: false,
             before: Counted::default(),
@@ -255,16 +255,12 @@ impl Copy {
         let found = self.source.go_on_after(|unit| {
             // The index keeps µs.
             let off = unit.capture_time_ns.abs_diff(left_off.capture_ns);
-            off <= 1_000 && sample(unit).pts <= left_off.time
+            off <= 1_000 && sample(unit).pts == left_off.time
         });
         let Some((last, key)) = found else {
             return;
         };
-        let mut last_sample = sample(&last);
-        self.shift = left_off.time - last_sample.pts;
-        last_sample.dts += self.shift;
-        last_sample.pts += self.shift;
-        writer.shift_sound(self.shift);
+        let last_sample = sample(&last);
         let sets = Sets::of(last.codec, &key);
         let resumed = sets.is_some_and(|sets| writer.go_on(&last_sample, sets));
         tracing::debug!(
@@ -290,15 +286,25 @@ impl Copy {
         let key = sample.key;
         if unit.breaks {
             sample.follows = Follows::Break;
-            // The first pictures of a stream with B pictures are decoded before time 0.
-            self.shift = sample.dts.saturating_neg().max(0);
+            self.made_up = -1;
         } else if !key && descriptor.flags.contains(UnitFlags::GOP_INCOMPLETE) {
             writer.interrupt();
         }
-        sample.dts = sample.dts.saturating_add(self.shift);
-        sample.pts = sample.pts.saturating_add(self.shift);
-        writer.shift_sound(self.shift);
+        if sample.dts <= self.made_up || sample.dts < 0 {
+            sample = not_negative(sample, &mut self.made_up);
+        }
         writer.push(sample, bytes);
+    }
+}
+
+/// The first pictures of a stream with B pictures are decoded before time 0, which a file cannot say:
+/// they get times a tick apart, from 0 on. When they are shown does not change.
+fn not_negative(sample: Sample, made_up: &mut i64) -> Sample {
+    *made_up += 1;
+    Sample {
+        dts: *made_up,
+        pts: sample.pts.max(*made_up),
+        ..sample
     }
 }
 

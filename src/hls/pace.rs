@@ -8,6 +8,8 @@
 
 /// Steps between pictures that are looked at.
 const STEPS: usize = 15;
+/// So many say what is usual.
+const ENOUGH: usize = 3;
 /// A longer step is a hole, not a picture's duration, in 90 kHz ticks.
 const LONGEST: i64 = 5 * 90_000;
 /// How much longer than its pictures a part may be announced. Parts last between 92 % and 100 % of
@@ -34,10 +36,23 @@ impl Pace {
         self.next = (self.next + 1) % STEPS;
     }
 
+    /// Whether enough pictures were seen to go by them.
+    pub fn is_known(&self) -> bool {
+        self.steps.len() >= ENOUGH
+    }
+
+    /// A stream whose pictures last so long.
+    pub fn of(interval: i64) -> Self {
+        let mut pace = Self::default();
+        (0..ENOUGH).for_each(|_| pace.note(interval));
+        pace
+    }
+
     /// How long a picture lasts: the median of the last steps. `None`: not known yet.
     pub fn interval(&self) -> Option<i64> {
         let mut steps = self.steps.clone();
-        let middle = steps.len() / 2;
+        // Of two in the middle the shorter: rather a hole behind a picture than one into the next.
+        let middle = steps.len().saturating_sub(1) / 2;
         (!steps.is_empty()).then(|| *steps.select_nth_unstable(middle).1)
     }
 }

@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod disk;
+mod early;
 mod resume;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::recording::{
     write_init,
 };
 pub use disk::DiskTrouble;
+use early::Early;
 
 /// A step between pictures that makes a break of the next key frame: nothing was sent meanwhile.
 const HOLE: i64 = 2 * VIDEO_TIMESCALE as i64;
@@ -121,8 +123,8 @@ pub struct RenditionWriter {
     part: Part,
     /// What is heard, and what is to be added to its times.
     sound: SoundTrack,
-    sound_shift: i64,
     pace: Pace,
+    early: Early,
     newest: Option<(i64, Instant)>,
     opened: Instant,
     awaits_key: bool,
@@ -159,8 +161,8 @@ impl RenditionWriter {
             segment: None,
             part: Part::default(),
             sound: SoundTrack::default(),
-            sound_shift: 0,
             pace: Pace::default(),
+            early: Early::default(),
             newest: None,
             opened: Instant::now(),
             awaits_key: true,
@@ -179,11 +181,6 @@ impl RenditionWriter {
     /// The sound that goes with the pictures.
     pub fn sound(&mut self) -> &mut SoundTrack {
         &mut self.sound
-    }
-
-    /// What is added to the times of sound from here on, as it is to those of pictures.
-    pub fn shift_sound(&mut self, shift: i64) {
-        self.sound_shift = shift;
     }
 
     /// What is written.
@@ -227,9 +224,7 @@ impl RenditionWriter {
         Some(duration(missing * interval))
     }
 
-    /// The next unit, in decoding order. What goes wrong is counted, and told by
-    /// [`RenditionWriter::trouble`].
-    pub fn push(&mut self, sample: Sample, unit: &[u8]) {
+    fn take(&mut self, sample: Sample, unit: &[u8]) {
         let now = Instant::now();
         self.end_tail();
         self.follow(&sample);
@@ -251,6 +246,7 @@ impl RenditionWriter {
 
     /// To be called now and then, with or without units.
     pub fn tick(&mut self) {
+        self.take_early_if_quiet();
         let Some((_, at)) = self.newest else {
             if self.opened.elapsed() > SILENCE {
                 self.end_tail();
@@ -272,6 +268,7 @@ impl RenditionWriter {
 
     /// Units were lost, and those until the next key frame cannot be decoded.
     pub fn interrupt(&mut self) {
+        self.take_early();
         self.end_part(None, true);
         self.finish_file();
         self.broken = true;
@@ -280,6 +277,7 @@ impl RenditionWriter {
 
     /// Writes what is open and waits until it is on the disk.
     pub fn finish(&mut self) {
+        self.take_early();
         self.end_tail();
         self.end_part(None, true);
         if let Some(file) = self.file.take()
@@ -305,7 +303,6 @@ impl RenditionWriter {
             self.interrupt();
             return;
         }
-        self.pace.note(step);
         // Only the map of UTC changed: it holds from the next file on, which begins with a key frame.
         // Until then each picture's own time in the index says what is right.
         self.new_file |= jumped;
@@ -369,8 +366,7 @@ impl RenditionWriter {
                 self.awaits_key = true;
                 return;
             }
-            self.sound
-                .begin(sample.pts.saturating_sub(self.sound_shift));
+            self.sound.begin(sample.pts);
         }
         self.awaits_key = false;
         self.new_file = false;
@@ -487,11 +483,11 @@ impl RenditionWriter {
             return Err(io::Error::other("a part without a segment"));
         };
         let usual = self.pace.interval().unwrap_or_else(|| ticks(self.cut.part));
-        let (sound, shift) = (&mut self.sound, self.sound_shift);
+        let sound = &mut self.sound;
         let (bytes, mut chunk) = (self.part)
             .mux(&mut track.muxer, until, usual, |muxer, end| {
                 match track.sound {
-                    Some(config) => sound.mux(muxer, 1, config, end, shift),
+                    Some(config) => sound.mux(muxer, 1, config, end),
                     None => Ok(()),
                 }
             })

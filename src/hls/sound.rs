@@ -18,8 +18,11 @@ use crate::media::{Codec, FragmentMuxer, MediaError, SampleTime, VIDEO_TIMESCALE
 pub const PATIENCE: Duration = Duration::from_millis(200);
 /// Sound that stays away for this long is gone: the next segment has no track for it.
 const GONE: Duration = Duration::from_secs(2);
-/// How often it is looked for where there is none.
+/// How often it is looked for where there is none …
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// … and at first, so that a recording begins with it.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOKS_FIRST: u32 = 50;
 /// Frames that wait for their part: more than the longest part has, at the highest rate.
 const MOST_FRAMES: usize = 1024;
 
@@ -35,6 +38,7 @@ pub struct Frame {
 pub struct SoundSource {
     source: Source,
     look_at: Option<Instant>,
+    looked: u32,
     unit: Vec<u8>,
 }
 
@@ -44,6 +48,7 @@ impl SoundSource {
         Self {
             source: Source::new(socket, format!("{stream}#audio")),
             look_at: None,
+            looked: 0,
             unit: Vec::new(),
         }
     }
@@ -55,7 +60,11 @@ impl SoundSource {
             return;
         }
         if !self.source.ready() {
-            self.look_at = Some(now + LOOK_EVERY);
+            self.looked = self.looked.saturating_add(1);
+            self.look_at = Some(match self.looked {
+                ..LOOKS_FIRST => now + LOOK_FIRST,
+                _ => now + LOOK_EVERY,
+            });
             return;
         }
         self.look_at = None;
@@ -134,19 +143,18 @@ impl SoundTrack {
         self.begin(pts);
     }
 
-    /// Drops what ends before this time.
+    /// Drops what begins before this time: players take the earlier of both beginnings for that of the
+    /// pictures.
     fn skip(&mut self, pts: i64) {
-        let Some(config) = self.config else { return };
         while let Some(frame) = self.waiting.front()
-            && frame.pts.saturating_add(length(config)) <= pts
+            && frame.pts < pts
         {
             self.waiting.pop_front();
             self.dropped += 1;
         }
     }
 
-    /// Writes the frames that begin before `until` into the open fragment. `shift` is what is added to
-    /// the ring's times.
+    /// Writes the frames that begin before `until` into the open fragment.
     ///
     /// # Errors
     /// libavformat refuses one.
@@ -156,7 +164,6 @@ impl SoundTrack {
         track: usize,
         config: AacConfig,
         until: i64,
-        shift: i64,
     ) -> Result<(), MediaError> {
         if self.config != Some(config) {
             return Ok(());
@@ -165,10 +172,10 @@ impl SoundTrack {
         let due = self
             .waiting
             .iter()
-            .take_while(|frame| frame.pts.saturating_add(shift) < until)
+            .take_while(|frame| frame.pts < until)
             .count();
         for frame in self.waiting.drain(..due) {
-            let ticks = i128::from(frame.pts.saturating_add(shift));
+            let ticks = i128::from(frame.pts);
             let samples = ticks * i128::from(rate) / i128::from(VIDEO_TIMESCALE);
             let at = i64::try_from(samples).unwrap_or(i64::MAX / 4).max(0);
             // The ring's ticks round, and the relation to the pictures is corrected by small steps: up
@@ -241,7 +248,7 @@ mod tests {
         let now = Instant::now();
         let mut many = track(0..5000, now);
         assert_eq!(many.waiting.len(), MOST_FRAMES);
-        many.begin(4500 * 5760);
+        many.begin(4499 * 5760 + 1);
         assert_eq!(many.waiting.len(), 500);
         assert_eq!(many.dropped(), 4500);
         // Another configuration: what waits cannot be decoded with it.

@@ -221,7 +221,8 @@ pub fn spans(
 
 /// Which samples to take, and how many of them make a span, so that there are at most `points`.
 pub fn resolution(now: i64, from: i64, to: i64, points: i64) -> (i64, i64) {
-    let wanted = (to - from).max(1).div_euclid(points.max(1)) + 1;
+    let span = to.saturating_sub(from).clamp(1, i64::MAX / 4);
+    let wanted = span.div_euclid(points.max(1)) + 1;
     let fine = from >= now - KEEP_S && wanted < COARSE_S;
     let width = if fine { SAMPLE_S } else { COARSE_S };
     let step = (wanted + width - 1).div_euclid(width).max(1) * width;

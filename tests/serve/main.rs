@@ -7,6 +7,7 @@ mod server;
 
 mod hls;
 mod hostile;
+mod markers;
 mod players;
 mod restarts;
 

@@ -193,6 +193,12 @@ impl Recorder {
         self.epoch_ns + i64::try_from(i128::from(time) * 1_000_000_000 / 90_000).unwrap()
     }
 
+    /// When the picture with this media time was taken: a camera's clock has a jitter, and is up to
+    /// 4 ms off the map.
+    pub fn capture(&self, time: i64) -> i64 {
+        self.utc(time) + (time / PICTURE * 7919 % 8001 - 4000) * 1000
+    }
+
     /// UTC of what comes next.
     pub fn now(&self) -> i64 {
         self.utc(self.time)
@@ -257,7 +263,7 @@ impl Recorder {
             let time = self.time + n * PICTURE;
             FrameTime {
                 time,
-                capture_ns: self.utc(time),
+                capture_ns: self.capture(time),
                 flags: FrameFlags(u32::from(chunk.key && n == 0)),
             }
         });

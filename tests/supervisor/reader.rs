@@ -87,7 +87,9 @@ fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
                 match ring {
                     RingKind::Frames => of_frames.push(pages),
                     RingKind::Packets => of_packets.push(pages),
-                    RingKind::View(_) => return Err("there is no view".into()),
+                    RingKind::View(_) | RingKind::Audio => {
+                        return Err("no such ring".into());
+                    }
                 }
             }
             ToReader::Go => break,
@@ -218,7 +220,9 @@ impl Reader<'_> {
                             writer.add_subscriber(pages)?;
                         }
                         (RingKind::Frames, _) => {}
-                        (RingKind::View(_), _) => return Err("there is no view".into()),
+                        (RingKind::View(_) | RingKind::Audio, _) => {
+                            return Err("no such ring".into());
+                        }
                     }
                     self.control
                         .send(&ToSupervisor::SubscriberAdded { id }, &[])?;
@@ -377,7 +381,7 @@ fn pages(
     };
     let pins = match ring {
         RingKind::Frames | RingKind::View(_) => Some(sealed()?),
-        RingKind::Packets => None,
+        RingKind::Packets | RingKind::Audio => None,
     };
     let bell = sealed()?;
     let notify = notify.then(|| fds.next()).flatten();

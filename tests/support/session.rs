@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use camring::config::Client;
 use camring::reader::backoff::{BackoffPolicy, WaitRange};
 use camring::reader::client::AnyConnector;
-use camring::reader::session::{Counter, SessionReport, State, UnitSink, run_session_loop};
+use camring::reader::session::{Counter, SessionReport, Sound, State, UnitSink, run_session_loop};
 use camring::reader::source::{
-    AccessUnit, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts,
+    AccessUnit, AudioFrame, Resolve, SenderReport, SourceConfig, StreamInfo, Timeouts,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,6 +28,9 @@ pub struct Observed {
     pub states: Vec<(State, String)>,
     pub units: Vec<AccessUnit>,
     pub sender_reports: Vec<SenderReport>,
+    pub audio: Vec<AudioFrame>,
+    /// What became of the sound, at the beginning of each session and later.
+    pub sounds: Vec<Sound>,
     pub sessions_started: usize,
     pub sessions_ended: usize,
     pub beats: u64,
@@ -91,8 +94,10 @@ impl SessionReport for Report {
 struct Sink(Shared);
 
 impl UnitSink for Sink {
-    fn session_started(&mut self, _: &StreamInfo) {
-        self.0.lock().unwrap().sessions_started += 1;
+    fn session_started(&mut self, info: &StreamInfo) {
+        let mut observed = self.0.lock().unwrap();
+        observed.sessions_started += 1;
+        observed.sounds.extend(info.sound);
     }
 
     fn unit(&mut self, unit: AccessUnit) {
@@ -101,6 +106,14 @@ impl UnitSink for Sink {
 
     fn sender_report(&mut self, report: SenderReport) {
         self.0.lock().unwrap().sender_reports.push(report);
+    }
+
+    fn audio(&mut self, frame: &AudioFrame) {
+        self.0.lock().unwrap().audio.push(frame.clone());
+    }
+
+    fn sound(&mut self, sound: Sound) {
+        self.0.lock().unwrap().sounds.push(sound);
     }
 
     fn session_ended(&mut self) {

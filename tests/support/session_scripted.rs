@@ -58,6 +58,35 @@ pub enum AfterPlay {
     IntraRefresh,
 }
 
+/// The sound beside the video: track1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sound {
+    None,
+    /// AAC-LC of 16 kHz, a frame with each picture.
+    Aac,
+    /// The same, not described as its packets are.
+    Alaw,
+    /// SETUP of track1 is answered with this status.
+    Refused(u16),
+    /// … and never.
+    Hangs,
+    /// Each packet ends in the middle of what it announces.
+    Truncated,
+    /// Another SSRC with each packet.
+    Ssrc,
+    /// RTCP BYE of the sound with each picture, and no packet.
+    Bye,
+    /// Unusable RTCP of the sound with each picture.
+    BadRtcp,
+    /// A form of the payload that retina gives the session up for: no marker bit.
+    Unmarked,
+}
+
+const AAC_SDP: &str = "m=audio 0 RTP/AVP 98\r\na=rtpmap:98 MPEG4-GENERIC/16000/1\r\n\
+    a=fmtp:98 streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;\
+    indexdeltalength=3;config=1408\r\na=control:track1\r\n";
+const ALAW_SDP: &str = "m=audio 0 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=control:track1\r\n";
+
 #[derive(Clone, Debug)]
 pub struct Behaviour {
     /// Reads this request and never answers it.
@@ -69,6 +98,7 @@ pub struct Behaviour {
     /// Session timeout in s; clients send a keepalive about twice in it.
     pub session_timeout: u32,
     pub after_play: AfterPlay,
+    pub sound: Sound,
 }
 
 impl Default for Behaviour {
@@ -80,6 +110,7 @@ impl Default for Behaviour {
             content_type: "application/sdp",
             session_timeout: 60,
             after_play: AfterPlay::Stream,
+            sound: Sound::None,
         }
     }
 }
@@ -88,6 +119,19 @@ impl Behaviour {
     pub fn after_play(after_play: AfterPlay) -> Self {
         Behaviour {
             after_play,
+            ..Default::default()
+        }
+    }
+
+    pub fn sound(sound: Sound) -> Self {
+        let track = match sound {
+            Sound::None => "",
+            Sound::Alaw => ALAW_SDP,
+            _ => AAC_SDP,
+        };
+        Behaviour {
+            sdp: format!("{GOOD_SDP}{track}"),
+            sound,
             ..Default::default()
         }
     }
@@ -209,6 +253,7 @@ async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
             playing: false,
             picture: 0,
             sequence: 65_500,
+            heard: false,
         };
         // Errors are the client's hang-up.
         serving.spawn(async move {
@@ -225,6 +270,8 @@ struct Serving {
     playing: bool,
     picture: u32,
     sequence: u16,
+    /// track1 was set up.
+    heard: bool,
 }
 
 impl Serving {
@@ -273,6 +320,17 @@ impl Serving {
             let answer = format!("RTSP/1.0 {status} No\r\nCSeq: {cseq}\r\n\r\n");
             return self.stream.write_all(answer.as_bytes()).await;
         }
+        let second = method == "SETUP" && head.lines().next().is_some_and(|l| l.contains("track1"));
+        match self.behaviour.sound {
+            Sound::Hangs if second => return Ok(()),
+            Sound::Refused(status) if second => {
+                let answer = format!("RTSP/1.0 {status} No\r\nCSeq: {cseq}\r\n\r\n");
+                return self.stream.write_all(answer.as_bytes()).await;
+            }
+            _ => {}
+        }
+        self.heard |= second;
+        let channels = if second { "2-3" } else { "0-1" };
         let timeout = self.behaviour.session_timeout;
         let extra = match method.as_str() {
             "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n".to_owned(),
@@ -281,7 +339,7 @@ impl Serving {
                 self.note(|c| c.session = true);
                 format!(
                     "Session: 4242;timeout={timeout}\r\n\
-                     Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+                     Transport: RTP/AVP/TCP;unicast;interleaved={channels}\r\n"
                 )
             }
             "PLAY" => "Session: 4242\r\n".to_owned(),
@@ -361,7 +419,40 @@ impl Serving {
         }
         let mut slice = vec![0x55u8; size];
         slice[0] = if key && !refresh { 0x65 } else { 0x41 };
-        self.rtp(ssrc, n, &slice, true).await
+        self.rtp(ssrc, n, &slice, true).await?;
+        if self.heard {
+            self.play_sound(n).await?;
+        }
+        Ok(())
+    }
+
+    /// A frame of 1024 samples, though a picture lasts 640: RTP times go faster than they should, which
+    /// none of these tests is about.
+    async fn play_sound(&mut self, n: u32) -> std::io::Result<()> {
+        let sound = self.behaviour.sound;
+        match sound {
+            Sound::Bye => {
+                let mut rtcp = vec![0x80, 201, 0, 1, 0x43, 0x21, 0, 0];
+                rtcp.extend_from_slice(&[0x81, 203, 0, 1, 0x43, 0x21, 0, 0]);
+                return self.interleaved(3, &rtcp).await;
+            }
+            Sound::BadRtcp => return self.interleaved(3, &[0x13, 200, 0, 1]).await,
+            _ => {}
+        }
+        let marker = if sound == Sound::Unmarked { 0 } else { 0x80 };
+        let mut packet = vec![0x80, 98 | marker];
+        packet.extend_from_slice(&(n as u16).to_be_bytes());
+        packet.extend_from_slice(&n.wrapping_mul(1024).to_be_bytes());
+        let ssrc = if sound == Sound::Ssrc { n } else { 0 };
+        packet.extend_from_slice(&(0x4321_0000 + ssrc).to_be_bytes());
+        // RFC 3640 § 3.2: the length of the headers in bits, one header of 13 + 3 bits, one frame.
+        packet.extend_from_slice(&[0, 16]);
+        packet.extend_from_slice(&(32u16 << 3).to_be_bytes());
+        packet.extend_from_slice(&[0x21; 32]);
+        if sound == Sound::Truncated {
+            packet.truncate(15);
+        }
+        self.interleaved(2, &packet).await
     }
 
     async fn rtp(&mut self, ssrc: u32, n: u32, nal: &[u8], last: bool) -> std::io::Result<()> {

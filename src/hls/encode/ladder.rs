@@ -125,8 +125,8 @@ impl Ladder {
                 Some(known) => VideoEncoder::open(options(plain(known) && canvas.full_range()))?,
                 None => {
                     let full_range = plain(EncoderKind::X264) && canvas.full_range();
-                    VideoEncoder::open_first(options(full_range), |kind, error| {
-                        tracing::info!("encoder {}: not used: {error}", kind.name());
+                    VideoEncoder::open_first(options(full_range), |kind, why| {
+                        tracing::debug!("encoder {}: not used: {why}", kind.name());
                     })?
                 }
             };

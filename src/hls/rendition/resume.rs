@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{OpenFile, RenditionWriter, Sample, Segment, Track};
-use crate::hls::pace::PartLength;
+use crate::hls::pace::{Pace, PartLength};
 use crate::hls::parameters::Sets;
 use crate::media::FragmentMuxer;
 use crate::recording::{FrameTime, InitId};
@@ -38,7 +38,7 @@ impl RenditionWriter {
         };
         let pictures = i64::try_from(tail.last.frames.len()).unwrap_or(1).max(1);
         let interval = i64::from(tail.last.duration) / pictures;
-        self.pace.note(interval);
+        self.pace = Pace::of(interval);
         let anchor = Sample {
             pts: header.anchor_time,
             capture_ns: header.anchor_utc_ns,
@@ -67,7 +67,7 @@ impl RenditionWriter {
             sound,
         });
         let end = tail.last.decode_time + i64::from(tail.last.duration);
-        self.sound.go_on(end.saturating_sub(self.sound_shift));
+        self.sound.go_on(end);
         self.newest = Some((last.dts, Instant::now()));
         // Between two segments only a key frame goes on.
         self.awaits_key = !tail.open;

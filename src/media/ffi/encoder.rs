@@ -42,6 +42,26 @@ impl EncoderKind {
         }
     }
 
+    /// What there is on a machine that has it: a device file whose name begins so. `None`: nothing is
+    /// needed.
+    fn device(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Nvenc => Some(("/dev", "nvidiactl")),
+            Self::Qsv => Some(("/dev/dri", "renderD")),
+            // Encoders are among the higher numbers; which one it is, is asked by opening it.
+            Self::V4l2 => Some(("/dev", "video1")),
+            Self::X264 => None,
+        }
+    }
+
+    /// Why it need not be tried: libavcodec would look for the device, and complain.
+    fn missing(self) -> Option<String> {
+        let (folder, name) = self.device()?;
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let found = entries.any(|entry| entry.file_name().to_string_lossy().starts_with(name));
+        (!found).then(|| format!("there is no {folder}/{name}*"))
+    }
+
     /// What it takes.
     pub fn format(self) -> PixelFormat {
         match self {
@@ -192,21 +212,25 @@ impl VideoEncoder {
         }
     }
 
-    /// Opens the first kind that works. `report` hears of those that do not.
+    /// Opens the first kind that works. `report` hears of those that do not, and why.
     ///
     /// # Errors
     /// The last one's: that of libx264.
     pub fn open_first(
         mut options: EncoderOptions,
-        mut report: impl FnMut(EncoderKind, &MediaError),
+        mut report: impl FnMut(EncoderKind, &str),
     ) -> Result<Self, MediaError> {
         let mut last = MediaError::OutOfMemory;
         for kind in EncoderKind::ALL {
+            if let Some(missing) = kind.missing() {
+                report(kind, &missing);
+                continue;
+            }
             options.kind = kind;
             match Self::open(options) {
                 Ok(encoder) => return Ok(encoder),
                 Err(error) => {
-                    report(kind, &error);
+                    report(kind, &error.to_string());
                     last = error;
                 }
             }

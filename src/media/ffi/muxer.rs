@@ -7,8 +7,10 @@
 //!
 //! What is asked of libavformat (doc/muxers.texi, "Fragmentation"): `empty_moov`, so that the init
 //! segment is there before the first sample; `frag_custom`, a fragment ends where it is flushed;
-//! `cmaf` and `default_base_moof`; `skip_trailer`, so that it keeps no list of fragments;
-//! `frag_discont`, since the first sample need not have time 0.
+//! `default_base_moof`; `skip_trailer`, so that it keeps no list of fragments; `frag_discont`, since the
+//! first sample need not have time 0. Not `cmaf`: with it libavformat 5.1 writes composition offsets
+//! less that of the first sample it was given, so that pictures are shown earlier than they should be,
+//! and by another amount after a restart. The brand that it would have added is added here.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -79,6 +81,8 @@ struct Track {
     fragment: Option<i64>,
     /// Of the newest sample.
     newest: Option<i64>,
+    /// Where that ends, as libavformat counts.
+    end: i64,
 }
 
 impl Track {
@@ -207,6 +211,7 @@ impl FragmentMuxer {
             base: None,
             fragment: None,
             newest: None,
+            end: 0,
         });
         Ok(())
     }
@@ -215,7 +220,7 @@ impl FragmentMuxer {
         let mut options = Options(std::ptr::null_mut());
         options.set(
             c"movflags",
-            c"cmaf+frag_custom+frag_discont+empty_moov+default_base_moof+skip_trailer",
+            c"frag_custom+frag_discont+empty_moov+default_base_moof+skip_trailer",
         );
         options.set(c"video_track_timescale", c"90000");
         // Times stay as they are given.
@@ -236,6 +241,7 @@ impl FragmentMuxer {
             }
         }
         self.init = self.take_buffer()?;
+        add_brand(&mut self.init);
         // Parameter sets that make no sense are left out without a word.
         let whole = self.tracks.iter().all(|track| track.described(&self.init));
         match whole {
@@ -263,7 +269,13 @@ impl FragmentMuxer {
         if known.newest.is_some_and(|newest| time.dts <= newest) {
             return Err(refused);
         }
-        let base = *known.base.get_or_insert(time.dts);
+        // How long the last sample of a fragment lasts may have been a guess. libavformat takes it at
+        // its word, and moves the first sample of the next to where the guess ends (movenc.c,
+        // ff_mov_write_packet): its own times are made to agree, and `tfdt` is written over.
+        let base = match (known.fragment, known.base) {
+            (Some(_), Some(base)) => base,
+            _ => time.dts.saturating_sub(known.end),
+        };
         let (Some(dts), Some(pts)) = (time.dts.checked_sub(base), time.pts.checked_sub(base))
         else {
             return Err(refused);
@@ -295,6 +307,8 @@ impl FragmentMuxer {
         }
         known.fragment.get_or_insert(time.dts);
         known.newest = Some(time.dts);
+        known.base = Some(base);
+        known.end = dts.saturating_add(time.duration.max(0));
         Ok(())
     }
 
@@ -391,6 +405,17 @@ fn tag(codec: Codec) -> u32 {
         Codec::H264 => u32::from_le_bytes(*b"avc1"),
         Codec::H265 => u32::from_le_bytes(*b"hvc1"),
         _ => 0,
+    }
+}
+
+/// Says that the fragments are CMAF's (ISO/IEC 23000-19 § 7.2): one more brand at the end of `ftyp`.
+fn add_brand(init: &mut Vec<u8>) {
+    let Some(ftyp) = boxed(init, 0).filter(|ftyp| ftyp.kind == *b"ftyp") else {
+        return;
+    };
+    init.splice(ftyp.end..ftyp.end, *b"cmfc");
+    if let (Ok(size), Some(field)) = (u32::try_from(ftyp.end + 4), init.get_mut(..4)) {
+        field.copy_from_slice(&size.to_be_bytes());
     }
 }
 

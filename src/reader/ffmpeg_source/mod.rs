@@ -28,6 +28,7 @@ use super::source::{
     Connector, OfferedTrack, SenderReport, Source, SourceConfig, SourceError, SourceErrorKind,
     SourceEvent, Stage, StreamInfo, Timeouts, VideoCodec, monotonic_ns, utc_ns,
 };
+use crate::health::Sound;
 use crate::media::{Codec, DemuxError, DemuxOptions, Demuxer, Fragment, Notes, Step, Track};
 use assemble::{Assembler, Moment};
 
@@ -331,7 +332,7 @@ fn session(config: &SourceConfig, options: &DemuxOptions, link: &Arc<Link>) {
         clock_rate: track.clock_rate,
         dimensions: assembler.dimensions(),
         transport: config.transport,
-        sound: None,
+        sound: config.sound.then_some(Sound::OtherClient),
     };
     let offered = offered(&tracks, index);
     link.begin((info, offered));

@@ -14,7 +14,7 @@ use ::retina::codec::{FrameFormat, ParametersRef};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::classify::Classifier;
+use super::classify::{self, Classifier};
 use crate::health::Sound;
 use crate::media::aac::AacConfig;
 use crate::reader::source::{
@@ -226,7 +226,13 @@ impl SoundSource {
             self.failed = None;
             return None;
         }
-        let text = format!("sound: {}", clean_text(&error.to_string(), None));
+        let text = clean_text(&error.to_string(), None);
+        let harmless = classify::is_rtcp(&text);
+        let text = format!("sound: {text}");
+        // Broken reports harm no frame.
+        if harmless {
+            return Some(SourceEvent::Glitch(text));
+        }
         self.failed = Some(text.clone());
         self.errors = self.errors.saturating_add(1);
         Some(match self.errors {

@@ -326,7 +326,8 @@ impl Reader {
         };
         match self.minute.segments.last_mut() {
             Some(last) if chunk.media_sequence + 1 == next && !self.ended => {
-                if chunk.decode_time < last.end() {
+                // How long the picture before it lasts may have been a guess, and too long.
+                if chunk.decode_time < last.time {
                     return Err("media time that goes back");
                 }
                 last.len = last
@@ -346,8 +347,12 @@ impl Reader {
                 }
             }
             last if chunk.media_sequence == next => {
-                if last.is_some_and(|last| chunk.decode_time < last.end()) {
-                    return Err("media time that goes back");
+                if let Some(last) = last {
+                    if chunk.decode_time <= last.time {
+                        return Err("media time that goes back");
+                    }
+                    let length = u32::try_from(chunk.decode_time - last.time);
+                    last.duration = last.duration.min(length.unwrap_or(u32::MAX));
                 }
                 if self.minute.segments.len() == MAX_SEGMENTS {
                     return Err("too many segments");

@@ -104,7 +104,14 @@ impl Index {
         };
         let shared = Arc::new(Shared {
             tree: Tree::new(data_dir),
-            store: Store::open(&path, table::MIGRATIONS)?,
+            store: match Store::open(&path, table::MIGRATIONS) {
+                Ok(store) => store,
+                // Retention needs it most when the disk is full.
+                Err(error) => {
+                    tracing::error!("{error}; the index is kept in memory until the next start");
+                    Store::in_memory(table::MIGRATIONS)?
+                }
+            },
             places: RwLock::default(),
             phase: watch::Sender::new(Phase::Nothing),
             rescan: AtomicBool::new(false),
@@ -301,16 +308,25 @@ impl Index {
         let mut sums = self.store().call(move |db| table::sums(db, id)).await?;
         let there = edge.minutes.iter().filter(|minute| !minute.gone);
         for minute in there {
-            sums.first = Some(
-                sums.first
-                    .map_or(minute.first(), |first| first.min(minute.first())),
-            );
             sums.peak = sums.peak.max(minute.peak());
             if sums.duration_ns == 0 {
                 sums.bytes += minute.bytes();
             }
         }
         Ok(sums)
+    }
+
+    /// Media sequence of the first segment of a rendition that is there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn oldest(&self, place: &Place) -> Result<Option<u64>, StoreError> {
+        let edge = place.edge();
+        let mut there = edge.minutes.iter().filter(|minute| !minute.gone);
+        let newest = there.next().map(|minute| minute.first());
+        let id = place.id;
+        let row = self.store().call(move |db| table::oldest(db, id)).await?;
+        Ok(row.into_iter().chain(newest).min())
     }
 
     /// The segment with this media sequence, if it has ended, and its file.

@@ -285,11 +285,19 @@ fn minute(row: &Row<'_>) -> rusqlite::Result<Minute> {
     })
 }
 
+/// Media sequence of the first segment that is there.
+pub(super) fn oldest(db: &Connection, rendition: i64) -> rusqlite::Result<Option<u64>> {
+    db.prepare_cached(
+        "SELECT first FROM minute WHERE rendition = ?1 AND gone = 0 ORDER BY first LIMIT 1",
+    )?
+    .query_map([rendition], |row| row.get(0).map(unsigned))?
+    .next()
+    .transpose()
+}
+
 /// Sums over a rendition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Media sequence of the first segment that is there.
-    pub first: Option<u64>,
     /// Bit/s of the greediest segment.
     pub peak: u64,
     /// Of media.
@@ -300,15 +308,14 @@ pub struct Sums {
 
 pub(super) fn sums(db: &Connection, rendition: i64) -> rusqlite::Result<Sums> {
     db.prepare_cached(
-        "SELECT min(first), coalesce(max(peak), 0), coalesce(sum(bytes), 0), \
+        "SELECT coalesce(max(peak), 0), coalesce(sum(bytes), 0), \
          coalesce(sum(end_ns - begin_ns), 0) FROM minute WHERE rendition = ?1 AND gone = 0",
     )?
     .query_row([rendition], |row| {
         Ok(Sums {
-            first: row.get::<_, Option<i64>>(0)?.map(unsigned),
-            peak: unsigned(row.get(1)?),
-            bytes: unsigned(row.get(2)?),
-            duration_ns: unsigned(row.get(3)?),
+            peak: unsigned(row.get(0)?),
+            bytes: unsigned(row.get(1)?),
+            duration_ns: unsigned(row.get(2)?),
         })
     })
 }

@@ -279,8 +279,7 @@ fn a_file_that_is_deleted_under_it_keeps_its_numbers() {
         fs::remove_file(place.rendition.data(&minutes[0].name)).unwrap();
         index.rescan().await;
         assert_eq!(all(&index, &place).await, buried[2..]);
-        let sums = index.sums(&place).await.unwrap();
-        assert_eq!(sums.first, Some(60));
+        assert_eq!(index.oldest(&place).await.unwrap(), Some(60));
         // Its writer goes on.
         writer.segments(1);
         until(&place, |edge| edge.next() == (121, 0)).await;

@@ -61,7 +61,14 @@ impl Minute {
             let chunks = reader.next_chunks().ok()?;
             let last = chunks.last()?;
             let end = last.decode_time.saturating_add(last.duration.into());
-            Some(reader.header().utc_ns(end).div_euclid(1_000_000) + 1)
+            // Rounded up.
+            Some(
+                reader
+                    .header()
+                    .utc_ns(end)
+                    .saturating_add(999_999)
+                    .div_euclid(1_000_000),
+            )
         };
         read()
             .unwrap_or(self.name.start_ms.saturating_add(60_000))

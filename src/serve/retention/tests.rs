@@ -118,9 +118,9 @@ fn what_ended_before_the_limit_goes_by_age() {
         at(START + 3_600_000 + 5 * MINUTE),
         Protected::default(),
     );
-    // A chunk of a whole minute ends with it; the end is rounded up by a ms, so the fifth stays.
-    assert_eq!(left(&door), [4, 5, 6, 7, 8, 9]);
-    assert_eq!(left(&yard), [2, 3, 4, 5, 6, 7, 8, 9]);
+    // The fifth ends at the limit.
+    assert_eq!(left(&door), [5, 6, 7, 8, 9]);
+    assert_eq!(left(&yard), [3, 4, 5, 6, 7, 8, 9]);
     assert!(
         done.deleted
             .iter()
@@ -131,13 +131,13 @@ fn what_ended_before_the_limit_goes_by_age() {
     assert_eq!(
         state.deleted[&Reason::Age],
         Deleted {
-            files: 6,
-            bytes: bytes_of(6)
+            files: 8,
+            bytes: bytes_of(8)
         }
     );
-    assert_eq!(state.usage.files, 14);
-    assert_eq!(state.usage.bytes, bytes_of(14));
-    assert_eq!(state.usage.oldest_ms, Some(START + 4 * MINUTE));
+    assert_eq!(state.usage.files, 12);
+    assert_eq!(state.usage.bytes, bytes_of(12));
+    assert_eq!(state.usage.oldest_ms, Some(START + 5 * MINUTE));
     assert_eq!(
         (state.trouble, state.age_paused, state.errors),
         (None, None, 0)
@@ -447,7 +447,7 @@ fn a_range_is_deleted_in_whole_files() {
     assert_eq!((gone.files, gone.bytes), (5, bytes_of(5)));
     assert_eq!((gone.protected, gone.writing, gone.reaching_out), (1, 1, 1));
     let (first, last) = gone.span_ms.unwrap();
-    assert_eq!((first, last), (START + 3 * MINUTE, START + 9 * MINUTE + 1));
+    assert_eq!((first, last), (START + 3 * MINUTE, START + 9 * MINUTE));
     assert_eq!(left(&yard).len(), 10);
     assert_eq!(retention.state().deleted[&Reason::Request].files, 5);
     let gone = retention
