@@ -186,6 +186,20 @@ fn sound_is_recorded_in_step_with_the_pictures_and_goes_on_after_a_readers_death
         }
     }
 
+    // A recorder that is killed leaves nothing out of order.
+    let recorder = yard["recording"]["pid"].as_i64();
+    let recorder = recorder.and_then(|pid| i32::try_from(pid).ok());
+    kill(
+        Pid::from_raw(recorder.expect("a recorder")),
+        Signal::SIGKILL,
+    )
+    .expect("it runs");
+    daemon.wait_for_camera("yard", "another recorder", |yard| {
+        let recording = &yard["recording"];
+        recording["pid"].as_i64() != recorder.map(i64::from)
+            && recording["segments"].as_u64() >= Some(6)
+    });
+
     let pid = yard["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     kill(Pid::from_raw(pid.expect("a reader")), Signal::SIGKILL).expect("it runs");
     let frames = wait_for("a new reader", LONG, || {
