@@ -34,6 +34,8 @@ export default defineConfig(async ({ command }): Promise<ViteUserConfig> => ({
           hookTimeout: 300_000,
         },
       },
+      // Not tests: figures and pictures for the documentation.
+      { extends: true, test: { name: "bench", include: ["bench/**/*.ts"], environment: "node", testTimeout: 1_800_000 } },
     ],
   },
 }));

@@ -236,7 +236,6 @@ fn unknown(camera: &str, id: &str) -> Problem {
     )
 }
 
-#[expect(clippy::ptr_arg, reason = "as the error of a result is")]
 fn damaged(text: &String) -> Problem {
     Problem::internal(format!("what is protected cannot be read: {text}"))
 }

@@ -32,8 +32,13 @@ pub struct Problem {
     #[schema(value_type = Option<String>)]
     pub instance: Option<Box<str>>,
     /// Which parts of the request are wrong, where it is more than one value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Fault>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schema(value_type = Vec<Fault>)]
+    pub errors: Box<[Fault]>,
+}
+
+fn is_empty(faults: &[Fault]) -> bool {
+    faults.is_empty()
 }
 
 /// Something wrong in a request.
@@ -61,7 +66,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             instance: None,
-            errors: Vec::new(),
+            errors: Box::default(),
         }
     }
 
@@ -76,7 +81,7 @@ impl Problem {
             count => format!("{detail} (and {} more, see errors)", count - 1),
         };
         Self {
-            errors: faults,
+            errors: faults.into(),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail)
         }
     }

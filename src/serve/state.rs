@@ -100,7 +100,8 @@ impl App {
         supervisor: Supervisor,
     ) -> Result<Arc<Self>, StoreError> {
         let folder = FolderLock::take(&settings.data_dir)?;
-        let store = Store::open(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
+        let store =
+            Store::open_now_or_later(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
         let index = Index::open(&settings.data_dir)?;
         let attach = Attach::new(&settings.socket);
         let library = Arc::new(Library::open(&settings.data_dir));
@@ -143,27 +144,31 @@ fn cores() -> usize {
 
 /// Taken by the one server of a folder of recordings: two would spoil each other's databases.
 #[derive(Debug)]
-pub struct FolderLock(#[expect(dead_code, reason = "its life is the lock")] File);
+pub struct FolderLock(#[expect(dead_code, reason = "its life is the lock")] Option<File>);
 
 impl FolderLock {
-    /// Makes the folder, where needed, and takes it; waits for a server that is ending.
+    /// Makes the folder, where needed, and takes it; waits for a server that is ending. On a disk that
+    /// refuses even that, nobody else can write either, and it counts as taken.
     ///
     /// # Errors
-    /// Another server has it; the kernel's answer.
+    /// Another server has it.
     pub fn take(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join("serve.lock");
-        let failed = |source| StoreError::Io {
-            path: path.clone(),
-            source,
+        let opened = std::fs::create_dir_all(data_dir).and_then(|()| {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true).open(&path)
+        });
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::error!("{}: {error}", path.display());
+                return Ok(Self(None));
+            }
         };
-        std::fs::create_dir_all(data_dir).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(failed)?;
         let since = Instant::now();
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => return Ok(Self(Some(file))),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if since.elapsed() < ENDING => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
@@ -172,7 +177,10 @@ impl FolderLock {
                         path: data_dir.to_owned(),
                     });
                 }
-                Err(errno) => return Err(failed(errno.into())),
+                Err(errno) => {
+                    tracing::error!("{}: {errno}", path.display());
+                    return Ok(Self(None));
+                }
             }
         }
     }

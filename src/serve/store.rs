@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Sender, TrySendError};
 use rusqlite::{Connection, ErrorCode};
@@ -21,10 +21,12 @@ use super::Problem;
 
 /// How many calls may wait. One takes milliseconds.
 const QUEUE: usize = 512;
+/// How soon a database that could not be opened is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Somebody looks into the database with another program.
 const BUSY: Duration = Duration::from_secs(5);
 
-type Job = Box<dyn FnOnce(&mut Connection) -> Result<(), Damaged> + Send>;
+type Job = Box<dyn FnOnce(Option<&mut Connection>) -> Result<(), Damaged> + Send>;
 
 /// The database turned out to be damaged while it was used.
 struct Damaged(rusqlite::Error);
@@ -65,6 +67,9 @@ pub enum StoreError {
     /// More callers than it can serve.
     #[error("database: {QUEUE} calls are waiting already; try again")]
     Busy,
+    /// It could not be opened.
+    #[error("database: the disk refuses it (full, or read-only?); it is tried again")]
+    Closed,
     /// Its thread has ended, or the call panicked.
     #[error("database: the call was not answered")]
     Gone,
@@ -75,7 +80,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Busy => Self::unavailable("busy", "Too much at once", error.to_string()),
             // Paths stay in the log.
-            StoreError::Sqlite(_) => {
+            StoreError::Sqlite(_) | StoreError::Closed => {
                 tracing::error!("{error}");
                 Self::unavailable("database", "Database not available", error.to_string())
             }
@@ -127,24 +132,71 @@ impl Store {
     /// The disk refuses, or the database is of a newer program.
     pub fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Self, StoreError> {
         let set_aside = Arc::new(Mutex::new(None));
-        let mut connection = open(path, migrations, &set_aside)?;
+        let connection = open(path, migrations, &set_aside)?;
+        Self::start(path, migrations, Some(connection), set_aside)
+    }
+
+    /// As [`Store::open`], but where the disk refuses (full, read-only) calls fail until it does not: it
+    /// is tried again every [`AGAIN`].
+    ///
+    /// # Errors
+    /// The database is of a newer program; there is no thread.
+    pub fn open_now_or_later(
+        path: &Path,
+        migrations: &'static [&'static str],
+    ) -> Result<Self, StoreError> {
+        let set_aside = Arc::new(Mutex::new(None));
+        let connection = match open(path, migrations, &set_aside) {
+            Ok(connection) => Some(connection),
+            Err(error @ StoreError::Newer { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!("{}: {error}; it is tried again", path.display());
+                None
+            }
+        };
+        Self::start(path, migrations, connection, set_aside)
+    }
+
+    /// A database that is forgotten in the end.
+    ///
+    /// # Errors
+    /// There is no memory, or no thread.
+    pub fn in_memory(migrations: &'static [&'static str]) -> Result<Self, StoreError> {
+        let path = Path::new(":memory:");
+        let connection = migrate(path, migrations)?;
+        Self::start(path, migrations, Some(connection), Arc::default())
+    }
+
+    fn start(
+        path: &Path,
+        migrations: &'static [&'static str],
+        mut connection: Option<Connection>,
+        set_aside: Arc<Mutex<Option<String>>>,
+    ) -> Result<Self, StoreError> {
         let (jobs, queue) = channel::bounded::<Job>(QUEUE);
         let (place, note) = (path.to_owned(), Arc::clone(&set_aside));
         let replaced = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&replaced);
         let run = move || {
+            let mut tried = Instant::now();
             while let Ok(job) = queue.recv() {
-                let Err(Damaged(error)) = job(&mut connection) else {
+                if connection.is_none() && tried.elapsed() >= AGAIN {
+                    tried = Instant::now();
+                    connection = open(&place, migrations, &note).ok();
+                    if connection.is_some() {
+                        tracing::info!("{}: open", place.display());
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                let Err(Damaged(error)) = job(connection.as_mut()) else {
                     continue;
                 };
                 // The file is closed before it is renamed.
-                if let Ok(empty) = Connection::open_in_memory() {
-                    drop(std::mem::replace(&mut connection, empty));
-                }
+                connection = None;
                 put_aside(&place, &error, &note);
                 match open(&place, migrations, &note) {
                     Ok(new) => {
-                        connection = new;
+                        connection = Some(new);
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(error) => tracing::error!("{error}"),
@@ -245,7 +297,7 @@ impl Store {
 
     fn post(
         &self,
-        job: impl FnOnce(&mut Connection) -> Result<(), Damaged> + Send + 'static,
+        job: impl FnOnce(Option<&mut Connection>) -> Result<(), Damaged> + Send + 'static,
     ) -> Result<(), StoreError> {
         self.jobs()?
             .try_send(Box::new(job))
@@ -257,9 +309,12 @@ impl Store {
 }
 
 fn run<T>(
-    connection: &mut Connection,
+    connection: Option<&mut Connection>,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
 ) -> (Result<T, StoreError>, Result<(), Damaged>) {
+    let Some(connection) = connection else {
+        return (Err(StoreError::Closed), Ok(()));
+    };
     match catch_unwind(AssertUnwindSafe(|| work(connection))) {
         Err(_) => (Err(StoreError::Gone), Ok(())),
         Ok(Ok(value)) => (Ok(value), Ok(())),
@@ -415,6 +470,25 @@ mod tests {
                 .len(),
             8192
         );
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        // A file where a folder should be.
+        let below = folder.path().join("below");
+        std::fs::write(&below, "").unwrap();
+        let path = below.join("x.db");
+        assert!(Store::open(&path, MIGRATIONS).is_err());
+        let store = Store::open_now_or_later(&path, MIGRATIONS).unwrap();
+        assert!(matches!(count(&store), Err(StoreError::Closed)));
+        std::fs::remove_file(&below).unwrap();
+        let begun = Instant::now();
+        while count(&store).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it stays closed");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(count(&store).unwrap(), 0);
     }
 
     #[test]

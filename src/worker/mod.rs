@@ -5,8 +5,8 @@
 //! it makes goes into a pipe. It is kept for further jobs, since starting costs more than a thumbnail.
 //!
 //! Promises: recordings and requests are not trusted; whatever libavcodec does with them costs this
-//! process and one answer. It can gain no privilege, cannot be looked into, has a limit on memory, runs
-//! after everything else that wants a core, and dies with the server.
+//! process and one answer. It can gain no privilege, cannot be looked into, has a limit on memory, lets
+//! everything else have the cores first, and dies with the server.
 #![deny(unsafe_code)]
 
 mod clip;
@@ -34,8 +34,8 @@ pub const ARGUMENT: &str = "__worker";
 /// Private memory: decoder and encoder of the largest camera, and a sheet of thumbnails.
 const MEMORY: u64 = 1 << 30;
 
-/// Readers, writers and the server come first.
-const NICER_BY: i32 = 10;
+/// Readers, writers and the server come first. Not far behind: people wait for pictures.
+const NICER_BY: i32 = 3;
 
 /// The whole life of a worker. Returns the exit code.
 pub fn main() -> i32 {

@@ -49,7 +49,7 @@ const BAD: &[(&str, &str)] = &[
         "[[camera]]\nname = \"a\"\nurl = \"rtsp://192.0.2.1/\"\ntransport = \"tpc\"\n",
         "did you mean",
     ),
-    ("[[camera]\n", "config.toml:4:"),
+    ("[[camera]\n", "config.toml:6:"),
     (
         "[limits]\nmax_processes = 2\n[[camera]]\nname = \"a\"\nurl = \"rtsp://192.0.2.1/\"\n\
          [[camera]]\nname = \"b\"\nurl = \"rtsp://192.0.2.1/\"\n",

@@ -14,16 +14,22 @@ const DOCUMENT: &str = "docs/reference/status.md";
 fn every_field_is_documented_and_of_the_documented_type() {
     let farm = farm();
     let view = "[[camera.view]]\nname = \"detect\"\nwidth = 64\nheight = 48\nformat = \"gray\"\n";
-    let daemon = Daemon::start(&(site(&farm) + view));
+    let recorded = "[http]\nlisten = \"127.0.0.1:0\"\n[record]\nmode = \"copy\"\n";
+    let daemon = Daemon::start(&(recorded.to_owned() + &site(&farm) + view));
     daemon.wait_for_camera("front-door/main", "all figures", |c| {
         c["fps_published"].as_f64() > Some(0.0)
             && c["latency_p99_ms"].is_f64()
             && c["memory_bytes"].is_u64()
             && c["clock"].is_string()
+            && c["audio"].is_string()
+            && c["recording"]["last_segment_age_ms"].is_u64()
     });
     let status = daemon.status();
     check_fields(&status, &fields(DOCUMENT, "## The daemon"));
     check_fields(&status["memory"], &fields(DOCUMENT, "## Memory"));
+    check_fields(&status["config"], &fields(DOCUMENT, "## The configuration"));
+    check_fields(&status["http"], &fields(DOCUMENT, "## HTTP"));
+    let recording = fields(DOCUMENT, "## A recording");
     let (camera, dropped) = (
         fields(DOCUMENT, "## A camera"),
         table(DOCUMENT, "## Reasons for dropped frames"),
@@ -54,6 +60,7 @@ fn every_field_is_documented_and_of_the_documented_type() {
     assert_eq!(ids, ["front-door/main", "front-door/sub", "absent"]);
     for one in cameras {
         check_fields(one, &camera);
+        check_fields(&one["recording"], &recording);
         check_fields(&one["frames_dropped"], &dropped);
     }
     // Nothing is null of a camera that streams, but what belongs to another decode mode.

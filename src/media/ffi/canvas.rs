@@ -147,7 +147,7 @@ impl Canvas {
         let i420 = av::AVPixelFormat::AV_PIX_FMT_YUV420P as c_int;
         let ((width, height), (all_width, all_height)) = (from.size(), self.size());
         let inside = |at: u32, len: u32, all: u32| {
-            at % 2 == 0 && at.checked_add(len).is_some_and(|end| end <= all)
+            at.is_multiple_of(2) && at.checked_add(len).is_some_and(|end| end <= all)
         };
         let fits = inside(x, width, all_width) && inside(y, height, all_height);
         let plain = self.frame.format() == i420 && from.frame.format() == i420;

@@ -363,7 +363,7 @@ async fn create(
 #[serde(untagged)]
 pub enum CreatedMarkers {
     /// Of one.
-    One(MarkerView),
+    One(Box<MarkerView>),
     /// Of several.
     Batch {
         /// In the order of the request.

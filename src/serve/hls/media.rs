@@ -266,23 +266,20 @@ async fn reach(
         let (next, parts) = edge.next();
         match part {
             None => next > sequence,
-            Some(part) => next > sequence || (next == sequence && parts > part),
+            Some(part) if next == sequence => parts > part,
+            // A part behind the last of its segment is the first of the next (8216bis, 6.2.5.2).
+            Some(part) if next == sequence + 1 && parts == 0 => {
+                let of_it = edge
+                    .segment(sequence)
+                    .map(|(_, segment)| usize::from(segment.parts));
+                of_it.is_none_or(|parts| part < parts)
+            }
+            Some(_) => next > sequence,
         }
     };
-    if reached(&edge) {
-        return Ok(edge);
-    }
-    let edge = wait(app, place, reached).await?;
-    // A part behind the last of its segment is the first of the next (8216bis, 6.2.5.2).
-    let beyond = part.is_some_and(|part| {
-        let of_it = edge
-            .segment(sequence)
-            .map(|(_, segment)| usize::from(segment.parts));
-        of_it.is_some_and(|parts| part >= parts)
-    });
-    match beyond && edge.next() == (sequence + 1, 0) {
-        true => wait(app, place, |edge| edge.next() > (sequence + 1, 0)).await,
-        false => Ok(edge),
+    match reached(&edge) {
+        true => Ok(edge),
+        false => wait(app, place, reached).await,
     }
 }
 

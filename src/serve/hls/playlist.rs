@@ -327,7 +327,7 @@ impl Playlist<'_> {
 /// playlist can have.
 pub fn first_in_reach(minutes: &[Arc<Minute>], first: u64) -> u64 {
     let pairs = minutes.windows(2).rev();
-    let mut holes = pairs.filter(|pair| pair[1].first() - pair[0].end() > MOST_LOST);
+    let mut holes = pairs.filter(|pair| pair[1].first().saturating_sub(pair[0].end()) > MOST_LOST);
     holes
         .next()
         .map_or(first, |pair| pair[1].first().max(first))

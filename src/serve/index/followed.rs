@@ -402,7 +402,10 @@ impl Followed {
         let known = self.files.remove(&first).is_some();
         let of_tail = (self.tail.as_ref()).is_some_and(|tail| tail.minute().first() == first);
         if of_tail && let Some(tail) = self.tail.take() {
-            self.recent.push(Recent::new(tail.finish(), TO_DO));
+            let minute = tail.finish();
+            if !minute.segments.is_empty() {
+                self.recent.push(Recent::new(minute, TO_DO));
+            }
         }
         if !known && !of_tail {
             return Ok(());

@@ -104,7 +104,14 @@ impl Index {
         };
         let shared = Arc::new(Shared {
             tree: Tree::new(data_dir),
-            store: Store::open(&path, table::MIGRATIONS)?,
+            store: match Store::open(&path, table::MIGRATIONS) {
+                Ok(store) => store,
+                // Retention needs it most when the disk is full.
+                Err(error) => {
+                    tracing::error!("{error}; the index is kept in memory until the next start");
+                    Store::in_memory(table::MIGRATIONS)?
+                }
+            },
             places: RwLock::default(),
             phase: watch::Sender::new(Phase::Nothing),
             rescan: AtomicBool::new(false),

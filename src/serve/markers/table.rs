@@ -18,6 +18,9 @@ pub enum Stored {
     Full(i64),
 }
 
+/// Camera and id of a marker, and its picture.
+pub type Found = (String, String, Option<(i64, i64)>);
+
 /// Which markers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -335,10 +338,7 @@ pub fn delete(db: &mut Connection, camera: &str, id: &str) -> rusqlite::Result<O
 }
 
 /// Notes which picture markers mean; returns those that were still there, with their changes' numbers.
-pub fn settle(
-    db: &mut Connection,
-    found: &[(String, String, Option<(i64, i64)>)],
-) -> rusqlite::Result<Vec<(Marker, i64)>> {
+pub fn settle(db: &mut Connection, found: &[Found]) -> rusqlite::Result<Vec<(Marker, i64)>> {
     let db = db.transaction()?;
     let mut settled = Vec::new();
     for (camera, id, frame) in found {

@@ -6,7 +6,7 @@ use crate::serve::{Fault, Store, schema};
 const T: i64 = 1_795_248_900_123_456_789;
 
 fn faults(body: &Value) -> Vec<Fault> {
-    batch(body).unwrap_err().errors
+    batch(body).unwrap_err().errors.into_vec()
 }
 
 fn pointers(body: &Value) -> Vec<String> {
