@@ -17,8 +17,12 @@ CAMERA_PACKAGES=(
 )
 # The dashboard: Node.js 18 or newer builds it. Only where there is none yet, from wherever it came.
 WEB_PACKAGES=(nodejs npm)
-# What ./test uses besides. Chromium: the dashboard is tested in a real browser.
-CHECK_PACKAGES=(chromium python3-venv shellcheck util-linux)
+# What ./test uses besides. Chromium: the dashboard is tested in a real browser. GStreamer's tools and parsers: it
+# plays what is recorded.
+CHECK_PACKAGES=(
+  chromium python3-venv shellcheck util-linux
+  gstreamer1.0-plugins-bad gstreamer1.0-tools
+)
 
 heading() {
   if [[ -t 1 ]]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi

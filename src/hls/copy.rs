@@ -109,6 +109,7 @@ impl Copy {
         }
         if !self.asked && self.writer.is_some() && self.source.ready() {
             self.asked = true;
+            self.listen();
             self.go_on();
         }
         self.listen();

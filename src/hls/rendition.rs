@@ -208,22 +208,6 @@ impl RenditionWriter {
         !self.awaits_key && self.trouble.is_none()
     }
 
-    /// When the part that is being collected will be complete, as far as can be told: until then
-    /// nobody waits for a unit.
-    pub fn part_complete_in(&self) -> Option<Duration> {
-        let (interval, file) = (self.pace.interval()?, self.file.as_ref()?);
-        let first = self.part.first_dts()?;
-        let last = self.part.last_dts()?;
-        let mut missing = 0;
-        while !file
-            .length
-            .is_full(last - first + (missing + 1) * interval, interval)
-        {
-            missing += 1;
-        }
-        Some(duration(missing * interval))
-    }
-
     fn take(&mut self, sample: Sample, unit: &[u8]) {
         let now = Instant::now();
         self.end_tail();

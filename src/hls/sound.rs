@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::source::Source;
 use crate::media::aac::{AacConfig, FRAME_SAMPLES};
 use crate::media::{Codec, FragmentMuxer, MediaError, SampleTime, VIDEO_TIMESCALE};
+use crate::sys::clock;
 
 /// How long a picture waits for its sound: longer than a frame of 8 kHz takes to come
 /// (128 ms), and a small part of what a live player keeps.
@@ -46,7 +47,8 @@ impl SoundSource {
     /// Nothing is contacted yet.
     pub fn new(socket: PathBuf, stream: &str) -> Self {
         Self {
-            source: Source::new(socket, format!("{stream}#audio")),
+            // What a former process left open is gone on with: its sound, too.
+            source: Source::new(socket, format!("{stream}#audio")).from_oldest(),
             look_at: None,
             looked: 0,
             unit: Vec::new(),
@@ -73,7 +75,10 @@ impl SoundSource {
             let whole = AacConfig::of_unit(&self.unit);
             if let Some((config, data)) = whole.filter(|_| unit.descriptor.codec == Codec::Aac) {
                 let data = data.to_vec();
-                track.push(config, Frame { pts: time, data }, now);
+                // Some of what a ring has is old.
+                let age = clock::monotonic_ns().saturating_sub(unit.descriptor.arrival_ns);
+                let came = now.checked_sub(Duration::from_nanos(age)).unwrap_or(now);
+                track.push(config, Frame { pts: time, data }, came);
             }
         }
     }
@@ -93,8 +98,8 @@ pub struct SoundTrack {
 }
 
 impl SoundTrack {
-    /// The next frame.
-    pub fn push(&mut self, config: AacConfig, frame: Frame, now: Instant) {
+    /// The next frame, and when it came.
+    pub fn push(&mut self, config: AacConfig, frame: Frame, came: Instant) {
         if self.config != Some(config) {
             self.dropped += self.waiting.len() as u64;
             self.waiting.clear();
@@ -104,14 +109,15 @@ impl SoundTrack {
             self.waiting.pop_front();
             self.dropped += 1;
         }
-        self.newest = Some((now, frame.pts.saturating_add(length(config))));
+        self.newest = Some((came, frame.pts.saturating_add(length(config))));
         self.waiting.push_back(frame);
     }
 
     /// What a file that begins now is to have: `None` where no sound comes.
     pub fn wanted(&self, now: Instant) -> Option<AacConfig> {
         let (at, _) = self.newest?;
-        self.config.filter(|_| now.duration_since(at) < GONE)
+        self.config
+            .filter(|_| now.saturating_duration_since(at) < GONE)
     }
 
     /// Whether sound up to this time is still to be expected, for a picture that came so long ago.

@@ -25,6 +25,8 @@ pub struct Source {
     /// The last unit given out, and the ring it was in.
     last: Option<(u64, UnitDescriptor)>,
     missed: u64,
+    /// Begins with the oldest unit that there is, rather than with the newest key frame.
+    from_oldest: bool,
 }
 
 /// A unit, its bytes aside.
@@ -49,6 +51,16 @@ impl Source {
             trouble: String::new(),
             last: None,
             missed: 0,
+            from_oldest: false,
+        }
+    }
+
+    /// The same, with all that the ring still has.
+    #[must_use]
+    pub fn from_oldest(self) -> Self {
+        Self {
+            from_oldest: true,
+            ..self
         }
     }
 
@@ -206,6 +218,7 @@ impl Source {
             (Some(from), _) => from,
             // Another ring: all of it is new.
             (None, Some(_)) => available.start,
+            (None, None) if self.from_oldest => available.start,
             (None, None) => units.reader().newest_key().unwrap_or(available.start),
         });
         Ok(units)

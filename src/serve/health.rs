@@ -265,9 +265,8 @@ mod tests {
     fn a_month_is_kept_in_bounds_and_shown_in_spans() {
         let folder = tempfile::tempdir().unwrap();
         let store_of = Store::open(&folder.path().join("x.db"), schema::MIGRATIONS).unwrap();
-        let call = |work: Box<dyn FnOnce(&mut Connection) -> rusqlite::Result<i64> + Send>| {
-            store_of.call_blocking(work).unwrap()
-        };
+        type Work = Box<dyn FnOnce(&mut Connection) -> rusqlite::Result<i64> + Send>;
+        let call = |work: Work| store_of.call_blocking(work).unwrap();
         call(Box::new(|db| {
             let mut sampler = Sampler::default();
             let start = NOW - 2 * KEEP_S;

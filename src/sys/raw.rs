@@ -281,6 +281,20 @@ fn reset_signals() {
     }
 }
 
+/// Whether the kernel has been told that the clock is kept right; `None` where it must not be asked, as in
+/// some containers.
+pub fn clock_synchronised() -> Option<bool> {
+    // SAFETY: all zeros is a valid `timex`: plain numbers, and `modes` 0 asks and sets nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole `timex` of ours, which lives until the call is over.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    match state {
+        -1 => None,
+        libc::TIME_ERROR => Some(false),
+        _ => Some(timex.status & libc::STA_UNSYNC == 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,19 +311,5 @@ mod tests {
         let area = TitleArea::find().unwrap();
         let arguments = fs::read("/proc/self/cmdline").unwrap();
         assert_eq!(area.len, arguments.len());
-    }
-}
-
-/// Whether the kernel has been told that the clock is kept right; `None` where it must not be asked, as in
-/// some containers.
-pub fn clock_synchronised() -> Option<bool> {
-    // SAFETY: all zeros is a valid `timex`: plain numbers, and `modes` 0 asks and sets nothing.
-    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a whole `timex` of ours, which lives until the call is over.
-    let state = unsafe { libc::adjtimex(&raw mut timex) };
-    match state {
-        -1 => None,
-        libc::TIME_ERROR => Some(false),
-        _ => Some(timex.status & libc::STA_UNSYNC == 0),
     }
 }

@@ -91,11 +91,6 @@ fn run(control: &ControlSocket, job: &Job, fds: Vec<OwnedFd>) -> Result<(), Trou
         Task::Storyboard(board) => stills::storyboard(board, &mut inputs, &mut output),
         Task::Preview(preview) => preview::make(preview, &mut inputs, output),
         Task::Export(export) => export::make(export, &mut inputs, output),
-        // To test that a worker's end costs one answer.
-        Task::Crash => std::process::abort(),
-        Task::Hang => loop {
-            std::thread::park();
-        },
     }
 }
 

@@ -64,10 +64,6 @@ pub enum Task {
     Preview(Preview),
     /// An MP4 of a range.
     Export(Export),
-    /// Ends the process as a crash of a library would. Only tests ask for it.
-    Crash,
-    /// Never answers. Only tests ask for it.
-    Hang,
 }
 
 /// Samples in memory.

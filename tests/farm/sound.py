@@ -1,4 +1,4 @@
-"""The sound of a test camera: a click at the beginning of each second since its first picture, over a tone.
+"""The sound of a test camera: a click at the beginning of each second of its clip, over a tone.
 
 Encoded once, by ffmpeg, and sent like the pictures: each frame when the picture of its time is sent, with
 its own time. 8 s of 16 kHz are 125 frames of AAC exactly, so the sound repeats without a seam.
@@ -24,6 +24,8 @@ TONE_HZ, TONE_LEVEL = 500, 0.02
 # Samples in a frame of AAC. An encoder's frame N is heard from sample (N - 1) * 1024 on.
 AAC_SAMPLES = 1024
 ALAW_RATE, ALAW_SAMPLES = 8000, 160
+LOOP = SECONDS * 1_000_000_000
+TOLERANCE = 1_000_000
 
 _AAC_CAPS = (
     f"audio/mpeg,mpegversion=4,stream-format=raw,framed=true,rate={RATE},channels=1,codec_data=(buffer)1408"
@@ -90,16 +92,20 @@ class Feed:
     def __init__(self, codec: str, source: Gst.Element) -> None:
         self.frames, self.length = frames(codec)
         self.source = source
-        self.first_pts: int | None = None
+        self.base: int | None = None  # when the clip would have begun
         self.next = 0
 
-    def push(self, begins: int, ends: int) -> None:
-        """The sound that begins in the time of a picture, in ns of the stream's clock."""
-        if self.first_pts is None:
-            self.first_pts = begins
-        # What was not sent while the camera was silent is gone.
-        self.next = max(self.next, -((self.first_pts - begins) // self.length))
-        while (pts := self.first_pts + self.next * self.length) < ends:
+    def push(self, begins: int, ends: int, clip_time: int) -> None:
+        """The sound that begins in the time of a picture, in ns of the stream's clock; `clip_time`: where in
+        the clip the picture is, in ns."""
+        base = begins - clip_time
+        # The clip goes on where it was after a pause, and so does the sound.
+        off = (base - self.base) % LOOP if self.base is not None else LOOP // 2
+        if min(off, LOOP - off) > TOLERANCE:
+            self.base, self.next = base, 0
+        assert self.base is not None
+        self.next = max(self.next, -((self.base - begins) // self.length))
+        while (pts := self.base + self.next * self.length) < ends:
             buffer = Gst.Buffer.new_wrapped(self.frames[self.next % len(self.frames)])
             buffer.pts = pts
             buffer.duration = self.length

@@ -105,8 +105,7 @@ fn make(rate: Rate, immediate: bool, start: i64) -> Vec<u8> {
     encoder.finish().expect("the end");
     assert_eq!(take(&mut encoder, &mut writer), FRAMES);
     writer.finish().expect("room in memory");
-    let bytes = file.0.lock().expect("no panic").clone();
-    bytes
+    file.0.lock().expect("no panic").clone()
 }
 
 /// What `ffprobe` finds: times of showing in s, of the packets that are shown.

@@ -266,8 +266,10 @@ export interface Disk {
   free: number | null;
   total: number | null;
   keepSeconds: number | null;
-  /** Why a limit cannot be kept, or why nothing is deleted by age now. */
+  /** Why a limit cannot be kept. */
   trouble: string | null;
+  /** Why nothing is deleted by age now. */
+  paused: string | null;
 }
 
 export function toDisk(answer: unknown): Disk {
@@ -277,6 +279,7 @@ export function toDisk(answer: unknown): Disk {
     free: number(raw.free_bytes),
     total: number(raw.total_bytes),
     keepSeconds: number(object(raw.limits).keep_seconds),
-    trouble: text(raw.trouble) ?? text(raw.age_paused),
+    trouble: text(raw.trouble),
+    paused: text(raw.age_paused),
   };
 }

@@ -44,7 +44,7 @@ export function RecordingsPage(): JSX.Element {
         ) : null}
         {space?.free != null ? <span class="soft number end">{bytes(space.free)} free on the disk{space.keepSeconds === null ? "" : `, kept for ${duration(space.keepSeconds * 1000)}`}</span> : null}
       </div>
-      {space?.trouble ? <Note tone="warn">{space.trouble}</Note> : null}
+      {space?.trouble ? <Note tone="warn">{space.trouble}</Note> : space?.paused ? <Note>{space.paused}</Note> : null}
       {error.value ? (
         known ? (
           <Note tone="warn">{error.value}</Note>

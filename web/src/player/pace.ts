@@ -3,16 +3,16 @@
 
 /** Seconds that shall be buffered at the worst moment, just before the next part arrives. */
 export const LEAST = 0.18;
-const MOST = 2;
+const MOST = 1.5;
 const AFTER_STALL = 0.15;
 /** What a stall added is given up again, this much a second. */
-const RELAX = 0.004;
+const RELAX = 0.02;
 const WINDOW_MS = 1200;
 /** Nobody sees or hears these. */
 const FASTER = 1.06;
 const MUCH_FASTER = 1.15;
-/** Further behind than this it is quicker to jump. */
-const JUMP_S = 4;
+/** More than this too much is buffered: jump there, nobody wants to wait for it. */
+const JUMP_S = 1.5;
 
 export class Pace {
   private target = LEAST;
@@ -44,7 +44,7 @@ export class Pace {
     const worst = Math.min(...this.samples.map((each) => each.ahead));
     // Not yet a whole round of parts: too early to say how much is never needed.
     if (now - (this.samples[0]?.at ?? now) < WINDOW_MS * 0.7) return 1;
-    if (worst > JUMP_S) return "jump";
+    if (worst > this.target + JUMP_S) return "jump";
     if (worst > this.target + 0.5) return MUCH_FASTER;
     if (worst > this.target + 0.06) return FASTER;
     return 1;

@@ -83,7 +83,7 @@ export function Chart(props: Props): JSX.Element {
         <path class="stroke" d={path} />
         {hover.value?.value != null ? <line class="at" x1={x(hover.value.at)} x2={x(hover.value.at)} y1="0" y2={H} /> : null}
       </svg>
-      <span class="top faint number" aria-hidden="true">
+      <span class="ceiling faint number" aria-hidden="true">
         {props.format(top)}
       </span>
     </figure>

@@ -64,16 +64,16 @@ describe("the pace", () => {
 
   it("is faster when more is, and jumps when it is much", () => {
     expect(steady(new Pace(), 1, 3, () => LEAST + 0.2).at(-1)).toBeGreaterThan(1);
-    expect(steady(new Pace(), 1, 3, () => 2).at(-1)).toBeGreaterThan(1.1);
+    expect(steady(new Pace(), 1, 3, () => 1.2).at(-1)).toBeGreaterThan(1.1);
     expect(steady(new Pace(), 1, 3, () => 30).at(-1)).toBe("jump");
   });
 
   it("keeps more after the player ran dry, and gives it up slowly", () => {
     const pace = new Pace();
     for (let i = 0; i < 40; i += 1) pace.stalled();
-    expect(pace.wanted).toBe(2);
-    steady(pace, 1, 60, () => 2);
-    expect(pace.wanted).toBeLessThan(2);
+    expect(pace.wanted).toBe(1.5);
+    steady(pace, 1, 20, () => 2);
+    expect(pace.wanted).toBeLessThan(1.2);
     expect(pace.wanted).toBeGreaterThan(1);
   });
 });

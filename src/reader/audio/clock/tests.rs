@@ -73,8 +73,7 @@ impl World {
 
     /// PTS of the next frame's first sample.
     fn truth(&self) -> i64 {
-        let start = self.frame * i64::from(FRAME_SAMPLES) * 90_000 / i64::from(RATE);
-        start
+        self.frame * i64::from(FRAME_SAMPLES) * 90_000 / i64::from(RATE)
     }
 
     fn reports(&mut self, at: u64, clock_ns: i64, error_ns: i64) {
