@@ -103,7 +103,12 @@ export class Daemon {
       `[site]\nname = "test"\nruntime_dir = "${folder}/run"\ndata_dir = "${folder}/data"\n\n[http]\nlisten = "127.0.0.1:${port}"\n${http}\n\n${tables}`,
     );
     const daemon = new Daemon(Daemon.run(config), folder, `http://127.0.0.1:${port}`);
-    await daemon.answers();
+    try {
+      await daemon.answers();
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
     return daemon;
   }
 
