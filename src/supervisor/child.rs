@@ -450,16 +450,12 @@ impl<'a> Reader<'a> {
                 decoder_refs,
                 first_sequence,
             } => self.need_frame_ring(slot_bytes, decoder_refs, first_sequence),
+            ToSupervisor::NeedViewRing { .. } | ToSupervisor::NeedAudioRing
+                if self.asks_too_much() => {}
             ToSupervisor::NeedViewRing { view } => {
-                if !self.asks_too_much() {
-                    self.supervisor.replace_view_ring(self.camera, view);
-                }
+                self.supervisor.replace_view_ring(self.camera, view);
             }
-            ToSupervisor::NeedAudioRing => {
-                if !self.asks_too_much() {
-                    self.supervisor.see_to_audio_ring(self.camera);
-                }
-            }
+            ToSupervisor::NeedAudioRing => self.supervisor.see_to_audio_ring(self.camera),
             ToSupervisor::NeedPacketRing => {
                 if let Err(refusal) = self.supervisor.make_packet_ring(self.camera) {
                     return Err(Some(format!("no other packet ring: {refusal}")));

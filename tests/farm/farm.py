@@ -15,8 +15,8 @@ cost a quarter of a core.
     unshared              a picture of its own for each client; else all see the same
     start=K               begins K pictures after the key frame
     lossy                 allows `lose`: one more element in the way of each packet
-    audio=CODEC           sound beside the video, aac, latm or alaw: a click at the beginning of each second of the
-                          clip, over a steady tone
+    audio=CODEC           sound beside the video, aac, latm or alaw: a click at the beginning of each
+                          second of the clip, over a steady tone
 
 Writes "CAMERA NAME URL TAG PICTURES" for each (tag of the frame code, pictures in the clip), then
 "READY port=FIRST n=COUNT". Then it obeys lines on its standard input, and answers each with "OK {json}"

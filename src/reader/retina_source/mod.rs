@@ -9,7 +9,9 @@
 //! retina's packet dumps into an error.
 
 mod annexb;
+mod budget;
 mod classify;
+mod rtcp;
 mod sound;
 
 use std::future::poll_fn;
@@ -18,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::retina::client::{
     Credentials, Demuxed, Described, InitialSequenceNumberPolicy, InitialTimestampPolicy,
@@ -27,7 +29,6 @@ use ::retina::client::{
 use ::retina::codec::{
     CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParameters, VideoParametersCodec,
 };
-use ::retina::rtcp::ReceivedCompoundPacket;
 use bytes::Bytes;
 use futures::Stream as _;
 use secrecy::ExposeSecret as _;
@@ -35,13 +36,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::source::{
-    AccessUnit, Connector, OfferedTrack, SenderReport, Source, SourceConfig, SourceError,
-    SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text,
-    monotonic_ns, utc_ns,
+    AccessUnit, Connector, OfferedTrack, Source, SourceConfig, SourceError, SourceErrorKind,
+    SourceEvent, Stage, StreamInfo, Transport, VideoCodec, clean_text, monotonic_ns, utc_ns,
 };
 use crate::health::Sound;
 use crate::media::{Codec, parameters};
+use budget::ErrorBudget;
 use classify::Classifier;
+use rtcp::sender_report;
 use sound::{AudioTrack, SoundSource, Unopened, Wanted};
 
 /// How often retina is polled when nothing arrives. A request sent by the camera leaves it
@@ -319,36 +321,6 @@ fn choose_track(
     ))
 }
 
-/// Counts unusable packets in a sliding pair of windows.
-#[derive(Debug)]
-struct ErrorBudget {
-    max: u32,
-    window: Duration,
-    since: Instant,
-    count: u32,
-}
-
-impl ErrorBudget {
-    fn new(max: u32, window: Duration) -> Self {
-        ErrorBudget {
-            max,
-            window,
-            since: Instant::now(),
-            count: 0,
-        }
-    }
-
-    /// True while the budget holds.
-    fn spend(&mut self) -> bool {
-        if self.since.elapsed() > self.window {
-            self.since = Instant::now();
-            self.count = 0;
-        }
-        self.count += 1;
-        self.count <= self.max
-    }
-}
-
 /// A playing retina session. Dropping it starts TEARDOWN in the background.
 pub struct RetinaSource {
     config: SourceConfig,
@@ -516,8 +488,8 @@ impl RetinaSource {
             Ok(SourceEvent::Glitch(text))
         } else {
             Err(self.error(SourceErrorKind::ErrorBudget {
-                errors: self.budget.count,
-                within: self.budget.window,
+                errors: self.budget.count(),
+                within: self.budget.window(),
                 last: text,
             }))
         }
@@ -597,59 +569,6 @@ impl Source for RetinaSource {
                     return Err(self.error(kind));
                 }
             }
-        }
-    }
-}
-
-/// What a compound packet of RTCP says of the camera's clock.
-fn sender_report(compound: &ReceivedCompoundPacket) -> Option<SenderReport> {
-    let report = compound
-        .pkts()
-        .next()
-        .and_then(|p| p.as_sender_report().ok().flatten())?;
-    Some(SenderReport {
-        ntp_utc_ns: ntp_to_utc_ns(report.ntp_timestamp().0),
-        rtp_time: compound.rtp_timestamp()?.timestamp(),
-        arrival_ns: monotonic_ns(),
-        arrival_utc_ns: utc_ns(),
-    })
-}
-
-/// NTP (32.32 fixed point, s since 1900, RFC 5905 § 6) to ns since the Unix epoch. Eras are
-/// chosen so that the result lies between 1970 and 2106.
-fn ntp_to_utc_ns(ntp: u64) -> i64 {
-    let since_epoch = ntp.wrapping_sub(::retina::UNIX_EPOCH.0);
-    let seconds = since_epoch >> 32;
-    let fraction_ns = ((since_epoch & 0xffff_ffff) * 1_000_000_000) >> 32;
-    // At most 2^32 s: fits by far.
-    i64::try_from(seconds * 1_000_000_000 + fraction_ns).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ntp_times() {
-        assert_eq!(ntp_to_utc_ns(2_208_988_800 << 32), 0);
-        assert_eq!(
-            ntp_to_utc_ns(((2_208_988_800 + 1_700_000_000) << 32) | (1 << 31)),
-            1_700_000_000_500_000_000
-        );
-        // Era 1 begins on 2036-02-07; a camera without a clock sends 0.
-        assert_eq!(ntp_to_utc_ns(0), 2_085_978_496_000_000_000);
-        assert!(ntp_to_utc_ns(u64::MAX) > 0);
-    }
-
-    #[test]
-    fn the_error_budget_holds_up_to_its_limit() {
-        let mut b = ErrorBudget::new(3, Duration::from_secs(3600));
-        assert!(b.spend() && b.spend() && b.spend());
-        assert!(!b.spend());
-        let mut b = ErrorBudget::new(1, Duration::ZERO);
-        for _ in 0..5 {
-            std::thread::sleep(Duration::from_millis(1));
-            assert!(b.spend(), "errors of an earlier window count no more");
         }
     }
 }
