@@ -13,8 +13,8 @@ import { Picture } from "../ui/picture";
 
 type Show = "video" | "pictures";
 const SHOW_KEY = "camring.wall";
-/** More than this many videos at once are too much for most machines that look at a wall. */
-const VIDEOS = 9;
+/** Browsers open six connections to a server over HTTP/1.1, and a live video waits for its next part in one of them. */
+const VIDEOS = 5;
 /** Without a choice of the viewer's, this many cameras play. */
 const VIDEOS_UNASKED = 4;
 
