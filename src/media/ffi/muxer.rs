@@ -115,6 +115,8 @@ impl FragmentMuxer {
     /// Parameter sets that libavformat cannot read, more than it can hold, no memory.
     pub fn open(tracks: &[TrackSpec<'_>]) -> Result<Self, MediaError> {
         log::install();
+        // First: from the context on, Drop frees what there is.
+        let packet = Packet::new()?;
         let mut raw = std::ptr::null_mut();
         // SAFETY: an out-pointer of our own, a format by its name; on failure it stays null.
         unsafe {
@@ -127,7 +129,7 @@ impl FragmentMuxer {
         }
         let mut muxer = Self {
             context: NonNull::new(raw).ok_or(MediaError::OutOfMemory)?,
-            packet: Packet::new()?,
+            packet,
             unit: Vec::new(),
             tracks: Vec::new(),
             init: Vec::new(),
