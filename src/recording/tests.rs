@@ -195,9 +195,18 @@ fn media_that_a_power_cut_has_lost_is_not_listed() {
     let name = rendition.hours().unwrap()[0].files().unwrap()[0];
     fs::write(rendition.data(&name), b"firstsec").unwrap();
     let resumed = recover(&rendition).unwrap();
-    assert_eq!((resumed.media_sequence, resumed.cut), (13, 3));
+    // Segment 13 was told of: what comes is none that a viewer has seen.
+    assert_eq!((resumed.media_sequence, resumed.cut), (14, 3));
     let mut reader = IndexReader::open(&rendition.index(&name)).unwrap();
     assert_eq!(reader.next_chunks().unwrap().len(), 2);
+    // Nothing of the media is left.
+    fs::write(rendition.data(&name), b"").unwrap();
+    let resumed = recover(&rendition).unwrap();
+    assert_eq!(rendition.hours().unwrap()[0].files().unwrap(), []);
+    assert_eq!(
+        (resumed.media_sequence, resumed.discontinuity_sequence),
+        (13, header.discontinuity_sequence + 1)
+    );
 }
 
 #[test]

@@ -191,6 +191,11 @@ pub fn recover_open(rendition: &Rendition) -> io::Result<(Resumed, Option<Tail>)
     };
     let on_disk = fs::metadata(&data)?.len();
     let mut chunks = reader.next_chunks()?;
+    // Viewers may have seen all that it names, also what a power cut has taken since: no number twice.
+    if let Some(told) = chunks.last() {
+        resumed.media_sequence = told.media_sequence.saturating_add(1);
+        resumed.discontinuity_sequence = name.discontinuity_sequence.saturating_add(1);
+    }
     // After a power cut the index may be ahead of the media.
     let whole = chunks
         .iter()
@@ -202,8 +207,6 @@ pub fn recover_open(rendition: &Rendition) -> io::Result<(Resumed, Option<Tail>)
         return remove(&data, &index).map(|()| (resumed, None));
     };
     let committed = end.offset + u64::from(end.len);
-    resumed.media_sequence = end.media_sequence + 1;
-    resumed.discontinuity_sequence += 1;
     resumed.cut = on_disk.saturating_sub(committed);
     let kept: u64 = chunks
         .iter()
