@@ -113,6 +113,7 @@ impl Copy {
             self.go_on();
         }
         self.listen();
+        let until = Instant::now() + most;
         let mut unit = std::mem::take(&mut self.unit);
         while let Some(next) = self.source.next(&mut unit) {
             let now = Instant::now();
@@ -124,6 +125,10 @@ impl Copy {
             } else {
                 self.take(&next, &unit);
             }
+            // A camera that is faster than the disk must not keep it from ever looking up.
+            if now >= until {
+                break;
+            }
         }
         self.unit = unit;
         self.let_go();
@@ -131,9 +136,10 @@ impl Copy {
             writer.tick();
         }
         // Sound rings no bell here.
+        let left = until.saturating_duration_since(Instant::now());
         let most = match self.held.is_empty() {
-            true => most,
-            false => most.min(LISTEN_EVERY),
+            true => left,
+            false => left.min(LISTEN_EVERY),
         };
         self.source.wait(most);
     }
