@@ -301,7 +301,7 @@ async fn try_keep<J: Job>(
     first_pause: Duration,
 ) {
     let mut orders = service.order.subscribe();
-    let retry = service.job.retry(supervisor);
+    let mut retry = service.job.retry(supervisor);
     let mut backoff = Backoff::new(&retry);
     let mut pause = first_pause;
     let mut again = false;
@@ -309,6 +309,12 @@ async fn try_keep<J: Job>(
         let order = *orders.borrow_and_update();
         if order.is_last() {
             return;
+        }
+        // The configuration may have changed.
+        let wanted = service.job.retry(supervisor);
+        if wanted != retry {
+            retry = wanted;
+            backoff = Backoff::new(&retry);
         }
         if order == Order::Rest {
             service.life.borrow_mut().set(Phase::Off, String::new());
