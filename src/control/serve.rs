@@ -124,8 +124,14 @@ pub enum Ask {
 
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Values may be passwords.
-        let keys = |map: &Map<String, Value>| map.keys().cloned().collect::<Vec<_>>().join(", ");
+        // Values may be passwords; keys may be anything, too.
+        let key = |key: &String| -> String {
+            key.chars().take(40).flat_map(char::escape_debug).collect()
+        };
+        let keys = |map: &Map<String, Value>| {
+            let keys: Vec<_> = map.keys().take(20).map(key).collect();
+            keys.join(", ")
+        };
         match self {
             Self::AddCamera { camera } => write!(f, "AddCamera({})", keys(camera)),
             Self::PatchCamera { camera, patch } => {
@@ -366,5 +372,14 @@ mod tests {
         let camera = camera.as_object().unwrap().clone();
         let ask = Ask::AddCamera { camera };
         assert_eq!(format!("{ask:?}"), "AddCamera(name, password)");
+        // Nor does it forge lines there, or fill it.
+        let mut patch: Map<_, _> = (0..999).map(|n| (format!("z{n}"), Value::Null)).collect();
+        patch.insert("a\n\u{1b}[2J".repeat(999), Value::Null);
+        let camera = "door".to_owned();
+        let text = format!("{:?}", Ask::PatchCamera { camera, patch });
+        assert!(
+            text.len() < 1000 && !text.contains(char::is_control),
+            "{text}"
+        );
     }
 }
