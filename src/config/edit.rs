@@ -16,6 +16,9 @@ use serde_json::{Map, Value as Json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::LARGEST;
+pub use passwords::led_astray;
+
+mod passwords;
 
 /// What is to be changed. Keys and values are those of `[[camera]]`, as JSON.
 #[derive(Clone, PartialEq)]
@@ -291,6 +294,7 @@ impl Text {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let new = folder.join(format!(".{name}.{}.new", std::process::id()));
+        sweep(folder, &name);
         // Of an edit that a power cut ended.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -325,6 +329,22 @@ impl Text {
         }
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
         file.sync_all()
+    }
+}
+
+/// Removes what processes left that were killed while they wrote: there may be passwords in it.
+fn sweep(folder: &Path, name: &str) {
+    let begin = format!(".{name}.");
+    let writer = |file: &str| -> Option<u32> {
+        let pid = file.strip_prefix(&begin)?.strip_suffix(".new")?;
+        pid.parse().ok()
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(writer);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Tried again with the next edit.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

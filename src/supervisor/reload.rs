@@ -70,8 +70,10 @@ impl Reloads {
             }
             Err(error) => {
                 let end = error.floor_char_boundary(LONGEST_ERROR);
+                // It may quote a key that the API was sent, and is shown on terminals.
+                let odd = |c: char| c.is_control() && c != '\n';
                 last.changes = None;
-                last.error = Some(error[..end].to_owned());
+                last.error = Some(error[..end].replace(odd, " "));
             }
         }
     }
@@ -306,7 +308,6 @@ impl Supervisor {
                 (Edit::Add(camera), name)
             }
             Ask::PatchCamera { camera, patch } => {
-                self.keeps_its_password(&camera, &patch)?;
                 let name = patch.get("name").and_then(Value::as_str);
                 let name = name.unwrap_or(&camera).to_owned();
                 (Edit::Patch(camera, patch), Some(name))
@@ -321,70 +322,6 @@ impl Supervisor {
         let changes = result?;
         tracing::info!("configuration edited and applied: {changes}");
         Ok(json!({ "camera": name, "changes": changes.to_string() }))
-    }
-
-    /// A camera's password goes nowhere else than where it was meant for: whoever sends it to another
-    /// host must know it.
-    fn keeps_its_password(
-        &self,
-        camera: &str,
-        patch: &serde_json::Map<String, Value>,
-    ) -> Result<(), AskError> {
-        let site = self.site();
-        let mut kept = Vec::new();
-        let mut look = |keys: &serde_json::Map<String, Value>,
-                        stream: Option<&str>,
-                        field: String| {
-            let Some(url) = keys.get("url").and_then(Value::as_str) else {
-                return;
-            };
-            let new = url::Url::parse(url).ok();
-            let of = |url: &url::Url| {
-                let host = url.host_str().map(str::to_owned);
-                (url.scheme().to_owned(), host, url.port())
-            };
-            let given = keys.contains_key("password")
-                || patch.contains_key("password")
-                || new.as_ref().is_some_and(|url| url.password().is_some());
-            let own = site.streams.iter().filter(|known| {
-                known.camera == camera && (stream.is_none() || known.stream.as_deref() == stream)
-            });
-            for known in own {
-                if known.password.is_some()
-                    && !given
-                    && new.as_ref().map(of) != Some(of(&known.url))
-                {
-                    kept.push(field.clone());
-                }
-            }
-        };
-        look(patch, None, "password".to_owned());
-        if let Some(streams) = patch.get("stream").and_then(Value::as_array) {
-            for (index, keys) in streams.iter().filter_map(Value::as_object).enumerate() {
-                let name = keys.get("name").and_then(Value::as_str);
-                if name.is_some() {
-                    look(keys, name, format!("stream/{index}/password"));
-                }
-            }
-        }
-        kept.dedup();
-        match kept.is_empty() {
-            true => Ok(()),
-            false => Err(AskError {
-                kind: AskErrorKind::Invalid,
-                detail:
-                    "the URL leads to another host or port, and the camera has a password: send it \
-                         again with the URL, so that it cannot be sent to a stranger"
-                        .into(),
-                faults: kept
-                    .into_iter()
-                    .map(|field| KeyFault {
-                        field,
-                        detail: "must be sent along with a URL of another host or port".into(),
-                    })
-                    .collect(),
-            }),
-        }
     }
 
     /// Ends a camera's processes; they come back at once.
@@ -421,10 +358,17 @@ impl Supervisor {
     /// Edits the file and applies what comes of it.
     async fn edit(self: &Rc<Self>, edit: Edit) -> Result<Changes, AskError> {
         let path = self.config_path().map_err(failed)?;
+        let running = Site::clone(&self.site());
         let made = tokio::task::spawn_blocking(move || {
             let old = edit::Text::read(&path).map_err(|error| unreadable(&path, &error))?;
             let new = edit::apply(old.as_str(), &edit).map_err(refused)?;
             let site = config::check(&new, &path).map_err(|error| invalid(&error))?;
+            if let Edit::Patch(camera, patch) = &edit {
+                // What somebody has written by hand holds as well as what runs.
+                let written = config::check(old.as_str(), &path).ok();
+                let before: Vec<_> = written.iter().chain([&running]).collect();
+                astray(edit::led_astray(&before, camera, &site, patch))?;
+            }
             Ok((path, old, new, site))
         });
         let (path, old, new, site) = match made.await {
@@ -458,6 +402,26 @@ fn read_differently(old: &Stream, new: &Stream) -> bool {
     old.enabled = new.enabled;
     // Of how it is recorded, one thing alone is the reader's concern: whether it reads the sound.
     old != *new || listens != new.record.wants_audio()
+}
+
+/// A camera's password goes nowhere else than where it was meant for: whoever sends it to another
+/// host must know it.
+fn astray(keys: Vec<String>) -> Result<(), AskError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let fault = |field| KeyFault {
+        field,
+        detail: "must be sent along with a URL of another host or port".into(),
+    };
+    Err(AskError {
+        kind: AskErrorKind::Invalid,
+        detail:
+            "the URL leads to another host or port, and the camera has a password: send it again \
+                 with the URL, so that it cannot be sent to a stranger"
+                .into(),
+        faults: keys.into_iter().map(fault).collect(),
+    })
 }
 
 fn failed(detail: String) -> AskError {

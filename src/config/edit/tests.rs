@@ -158,3 +158,21 @@ fn a_file_is_replaced_whole_with_its_mode_and_not_if_it_changed() {
     assert_eq!(fs::read_to_string(&real).unwrap(), "b");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a rest");
 }
+
+#[test]
+fn what_a_killed_edit_left_goes_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("c.toml"), "a").unwrap();
+    // No process has this number; init always lives; the others are somebody else's.
+    let dead = at(".c.toml.4294967295.new");
+    let others = [".c.toml.1.new", ".c.toml.old.new", ".d.toml.4294967295.new"];
+    fs::write(&dead, "password").unwrap();
+    others
+        .iter()
+        .for_each(|name| fs::write(at(name), "").unwrap());
+    let text = Text::read(&at("c.toml")).unwrap();
+    text.replace("b").unwrap();
+    assert!(!dead.exists());
+    assert!(others.iter().all(|name| at(name).exists()));
+}

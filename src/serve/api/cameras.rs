@@ -196,7 +196,7 @@ async fn add(State(app): State<Arc<App>>, Body(body): Body) -> Result<impl IntoR
 /// Changes a camera
 ///
 /// A new `name` renames it; what was recorded stays under the old one. Only what is different is started
-/// anew. With a URL of another host or port the password must be sent again.
+/// anew. A password that would go to another host, port or scheme than before must be sent again.
 #[utoipa::path(
     patch, path = "/api/v1/cameras/{camera}", tag = "cameras",
     params(("camera" = String, Path, description = "A camera's name")),
