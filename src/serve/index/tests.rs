@@ -332,7 +332,7 @@ fn a_record_that_does_not_follow_ends_its_file_and_nothing_else() {
     type Break = fn(&mut Chunk);
     let wrong: [Break; 5] = [
         |chunk| chunk.media_sequence += 7,
-        |chunk| chunk.decode_time -= 90_000,
+        |chunk| chunk.decode_time -= 900_000,
         |chunk| chunk.decode_time = i64::MAX,
         |chunk| chunk.duration = u32::MAX,
         |chunk| chunk.frames[0].time += 1 << 33,
