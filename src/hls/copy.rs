@@ -25,6 +25,8 @@ const LISTEN_EVERY: Duration = Duration::from_millis(20);
 
 /// Units that are held at most: more than come in [`super::sound::PATIENCE`].
 const MOST_HELD: usize = 64;
+/// And bytes: as many as a part may have.
+const MOST_HELD_BYTES: usize = 16 << 20;
 
 /// Records one stream, in rendition `source`.
 #[derive(Debug)]
@@ -119,7 +121,8 @@ impl Copy {
             let now = Instant::now();
             if !self.held.is_empty() || self.waits_for_sound(&next, now) {
                 self.held.push_back((next, std::mem::take(&mut unit), now));
-                if self.held.len() > MOST_HELD {
+                let bytes: usize = self.held.iter().map(|(_, bytes, _)| bytes.len()).sum();
+                if self.held.len() > MOST_HELD || bytes > MOST_HELD_BYTES {
                     self.release();
                 }
             } else {

@@ -8,6 +8,8 @@ use super::{Follows, QUIET, RenditionWriter, Sample};
 
 /// Never more than these, whatever their times say.
 const MOST_UNITS: usize = 8;
+/// Nor more bytes: as many as a part may have.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Units that wait.
 #[derive(Debug, Default)]
@@ -32,7 +34,8 @@ impl RenditionWriter {
         }
         self.early.since = Some(Instant::now());
         self.early.units.push((sample, unit.to_vec()));
-        if self.pace.is_known() || self.early.units.len() >= MOST_UNITS {
+        let bytes: usize = self.early.units.iter().map(|(_, unit)| unit.len()).sum();
+        if self.pace.is_known() || self.early.units.len() >= MOST_UNITS || bytes > MOST_BYTES {
             self.take_early();
         }
     }
