@@ -56,7 +56,7 @@ fn a_whole_marker_is_read_to_the_nanosecond() {
 fn a_marker_of_1970_is_as_limited_as_any() {
     let body = |end: i64| json!({ "start": 0, "end": end, "label": "x" });
     assert_eq!(pointers(&body(86_401)), ["#/end"]);
-    assert_eq!(pointers(&body(86_400)), [""; 0]);
+    assert!(batch(&body(86_400)).is_ok());
 }
 
 fn body_of(id: &str) -> Value {
