@@ -135,7 +135,9 @@ fn tell_changes(app: &App, status: &Value, known: &mut HashMap<(String, &'static
 async fn expire(app: Arc<App>) {
     loop {
         tokio::time::sleep(EXPIRE).await;
-        let Ok(protected) = app.library.protected() else {
+        let library = Arc::clone(&app.library);
+        let protected = tokio::task::spawn_blocking(move || library.protected()).await;
+        let Ok(Ok(protected)) = protected else {
             continue;
         };
         let (state, limits) = (app.retention.state(), app.retention.limits());

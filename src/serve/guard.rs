@@ -10,11 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{App, Problem};
@@ -23,6 +24,9 @@ use super::{App, Problem};
 pub const LONGEST_BODY: usize = 4 << 20;
 /// In which it must have come.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// For all bodies at a time, in KiB: read and as JSON values a body takes many times its length.
+const BODIES_KIB: usize = 32 << 10;
+static BODIES: Semaphore = Semaphore::const_new(BODIES_KIB);
 /// How long a browser need not ask again whether it may.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
 
@@ -56,7 +60,8 @@ pub fn cors(origins: &[String]) -> CorsLayer {
 }
 
 /// Refuses what is not meant for us, and reads the body of what changes something: within
-/// [`LONGEST_BODY`] and 20 s, so that no handler waits for a slow client.
+/// [`LONGEST_BODY`] and 20 s, so that no handler waits for a slow client, and within what all bodies
+/// together may take: whoever comes when that is taken gets 503.
 pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let host = match host(&request) {
         Ok(host) => host,
@@ -84,6 +89,10 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
     if let Err(problem) = check_origin(request.headers(), host.as_deref(), origins) {
         return problem.into_response();
     }
+    let _room = match room(&BODIES, request.body().size_hint().upper()) {
+        Ok(room) => room,
+        Err(problem) => return problem.into_response(),
+    };
     match whole(request).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -175,6 +184,17 @@ fn foreign(origin: &str) -> Problem {
     )
 }
 
+/// Room for a body of at most this many bytes (`None`: it does not say), until it is answered.
+fn room(bodies: &Semaphore, longest: Option<u64>) -> Result<SemaphorePermit<'_>, Problem> {
+    let most = LONGEST_BODY as u64;
+    let kib = longest.map_or(most, |bytes| bytes.min(most)).div_ceil(1024);
+    let permit = bodies.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
+    permit.map_err(|_| {
+        let detail = "many large bodies are being read at this moment: try again in some seconds";
+        Problem::unavailable("busy", "Too much at once", detail)
+    })
+}
+
 async fn whole(request: Request) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     let announced = parts
@@ -245,6 +265,18 @@ mod tests {
         ] {
             assert!(!is_ours(foreign, &origins), "{foreign}");
         }
+    }
+
+    #[test]
+    fn all_bodies_together_have_a_limit_too() {
+        let bodies = Semaphore::new(2 * LONGEST_BODY / 1024);
+        let held = [Some(1 << 40), None].map(|longest| room(&bodies, longest).unwrap());
+        let refused = room(&bodies, Some(1)).unwrap_err();
+        assert_eq!(refused.status, 503);
+        // What has no body is not held up.
+        assert!(room(&bodies, Some(0)).is_ok());
+        drop(held);
+        assert!(room(&bodies, Some(1)).is_ok());
     }
 
     #[test]

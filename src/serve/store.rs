@@ -3,7 +3,7 @@
 //!
 //! Promises: nobody waits for a disk but this thread and whoever awaits its answer; at most
 //! [`QUEUE`] calls wait; a call that panics harms only its caller; a file that is not (or no longer) a
-//! database of ours is renamed, never deleted, and said in [`Store::set_aside`].
+//! database of ours is renamed, and said in [`Store::set_aside`]. Only the last one is kept so.
 #![deny(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

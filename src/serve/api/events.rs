@@ -34,8 +34,8 @@ pub const MAX_READERS: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// When a client should come back after the connection broke off.
 const RETRY: Duration = Duration::from_secs(2);
-/// Past changes read from the database at a time.
-const PAGE: usize = 500;
+/// Past changes read from the database at a time: each reader keeps so many, of up to 16 KiB.
+const PAGE: usize = 50;
 
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {

@@ -126,7 +126,9 @@ async fn list(
     Names(camera): Names<String>,
 ) -> Result<Json<Protections>, Problem> {
     known_camera(&app, &camera).await?;
-    let found = app.library.protections(Some(&camera))?;
+    // A change that is being written holds it up, for as long as the disk takes.
+    let library = Arc::clone(&app.library);
+    let found = blocking(move || library.protections(Some(&camera))).await?;
     let protections = found.into_iter().map(ProtectionView::from).collect();
     Ok(Json(Protections { protections }))
 }

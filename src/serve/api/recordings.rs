@@ -111,12 +111,7 @@ async fn of_camera(
     Names(camera): Names<String>,
 ) -> Result<Json<Recording>, Problem> {
     known_camera(&app, &camera).await?;
-    let mut found = recordings(&app, Some(camera.clone())).await?;
-    Ok(Json(
-        found
-            .pop()
-            .unwrap_or_else(|| view(&app, camera, Vec::new())),
-    ))
+    recording(&app, camera).await.map(Json)
 }
 
 /// A new title.
@@ -161,12 +156,7 @@ async fn rename(
     let title = title_of(&body)?;
     let (library, name) = (Arc::clone(&app.library), camera.clone());
     blocking(move || library.rename(&name, title)).await?;
-    let mut found = recordings(&app, Some(camera.clone())).await?;
-    Ok(Json(
-        found
-            .pop()
-            .unwrap_or_else(|| view(&app, camera, Vec::new())),
-    ))
+    recording(&app, camera).await.map(Json)
 }
 
 fn title_of(body: &Value) -> Result<Option<String>, Problem> {
@@ -457,6 +447,15 @@ async fn recordings(app: &Arc<App>, only: Option<String>) -> Result<Vec<Recordin
     .await
 }
 
+async fn recording(app: &Arc<App>, camera: String) -> Result<Recording, Problem> {
+    if let Some(found) = recordings(app, Some(camera.clone())).await?.pop() {
+        return Ok(found);
+    }
+    let app = Arc::clone(app);
+    blocking(move || Ok(view(&app, camera, Vec::new()))).await
+}
+
+/// Waits for the library: not for the server's own thread.
 fn view(app: &App, camera: String, recorded: Vec<Recorded>) -> Recording {
     let longest = recorded.iter().max_by_key(|recorded| recorded.recorded_ms);
     let seconds = |ms: i64| ms as f64 / 1000.0;

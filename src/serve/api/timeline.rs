@@ -120,7 +120,7 @@ async fn timeline(
         match spans.last_mut() {
             Some(last) if begin <= last.1.saturating_add(GAP_NS) => {
                 last.1 = last.1.max(end);
-                last.2 += losses;
+                last.2 = last.2.saturating_add(losses);
             }
             _ => spans.push((begin, end, losses)),
         }

@@ -77,8 +77,8 @@ impl Manifest {
             Some(_) => {
                 let total: i64 = periods
                     .iter()
-                    .map(|run| run.end_ns() - run.begin_ns())
-                    .sum();
+                    .map(|run| run.end_ns().saturating_sub(run.begin_ns()))
+                    .fold(0, i64::saturating_add);
                 write!(
                     out,
                     "type=\"static\" minBufferTime=\"PT{buffer}S\" mediaPresentationDuration=\"{}\"",
@@ -94,7 +94,7 @@ impl Manifest {
                      timeShiftBufferDepth=\"{}\" suggestedPresentationDelay=\"PT{}S\" \
                      maxSegmentDuration=\"PT{}S\"",
                     time::rfc3339_ms(self.now_ns / 1_000_000),
-                    duration(newest - oldest),
+                    duration(newest.saturating_sub(oldest)),
                     self.target * 3,
                     self.target,
                 )
@@ -114,7 +114,7 @@ impl Manifest {
             // A period that something follows is known to its end.
             let ends = self.range.is_some() || n + 1 < periods.len();
             let length = match ends {
-                true => format!(" duration=\"{}\"", duration(end - begin)),
+                true => format!(" duration=\"{}\"", duration(end.saturating_sub(begin))),
                 false => String::new(),
             };
             let id = if ends {
@@ -145,7 +145,7 @@ impl Manifest {
                 }
             }
             out.push_str("  </AdaptationSet>\n </Period>\n");
-            start += end - begin;
+            start = start.saturating_add(end.saturating_sub(begin));
         }
         if self.range.is_none() {
             let _ = writeln!(

@@ -41,6 +41,9 @@ const MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 /// A rendition that is so much older than the newest of its camera is not recorded any more.
 const LEFT_BEHIND_NS: i64 = 60_000_000_000;
 
+/// The longest that a request waits for what is not recorded yet, however long segments are.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     use axum::routing::get;
@@ -234,7 +237,7 @@ pub async fn current(
     let newest = places.iter().filter_map(|place| end(place)).max();
     let patience = LEFT_BEHIND_NS.max(3_000_000_000 * i64::try_from(target(&places)).unwrap_or(20));
     let with_it = |place: &Arc<Place>| match (end(place), newest) {
-        (Some(end), Some(newest)) => newest - end <= patience,
+        (Some(end), Some(newest)) => newest.saturating_sub(end) <= patience,
         _ => false,
     };
     Ok(places.into_iter().filter(with_it).collect())
@@ -439,14 +442,16 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Waits for the newest to be as wanted, three target durations at most (8216bis, 6.2.5.2).
+/// Waits for the newest to be as wanted, three target durations at most (8216bis, 6.2.5.2), and never
+/// longer than [`LONGEST_WAIT`]: one gap in a file can make a segment of an hour.
 async fn wait(
     app: &App,
     place: &Place,
     wanted: impl FnMut(&Arc<Edge>) -> bool,
 ) -> Result<Arc<Edge>, Problem> {
     let mut watch = place.watch();
-    let patience = Duration::from_secs(3 * target(&app.index.of_camera(place.camera())));
+    let target = target(&app.index.of_camera(place.camera()));
+    let patience = Duration::from_secs(target.saturating_mul(3)).min(LONGEST_WAIT);
     let waited = tokio::time::timeout(patience, watch.wait_for(wanted)).await;
     match waited {
         Ok(Ok(edge)) => Ok(Arc::clone(&edge)),

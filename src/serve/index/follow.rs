@@ -6,8 +6,10 @@
 //! folders are polled.
 #![deny(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,6 +38,8 @@ pub(super) struct Follower {
     listed: Instant,
     listed_all: Instant,
     looked: Instant,
+    /// Since when something cannot be listed.
+    failed: Option<Instant>,
 }
 
 impl Follower {
@@ -47,6 +51,7 @@ impl Follower {
             listed: Instant::now(),
             listed_all: Instant::now(),
             looked: Instant::now(),
+            failed: None,
         }
     }
 
@@ -85,17 +90,22 @@ impl Follower {
     fn read_all(&mut self) -> Result<(), StoreError> {
         let started = Instant::now();
         let mut histories = Vec::new();
-        for rendition in self.list_renditions() {
+        let listed = self.list_renditions();
+        for rendition in listed.as_deref().unwrap_or_default().iter().cloned() {
             let place = self.open(rendition)?;
-            let files = list(&place.rendition);
+            let files = self.list_files(&place.rendition);
             let mut followed = Followed::new(place);
             followed.watch_hours(&mut self.notify);
-            followed.follow_newest(&files);
-            histories.push((followed.place.id, files));
+            if let Some(files) = files {
+                followed.follow_newest(&files);
+                histories.push((followed.place.id, files));
+            }
             self.renditions.insert(followed.place.id, followed);
         }
-        let kept: Vec<i64> = self.renditions.keys().copied().collect();
-        (self.shared.store).call_blocking(move |db| table::drop_renditions(db, &kept))?;
+        if listed.is_some() {
+            let kept: Vec<i64> = self.renditions.keys().copied().collect();
+            (self.shared.store).call_blocking(move |db| table::drop_renditions(db, &kept))?;
+        }
         self.shared.phase.send_replace(Phase::Live);
         let (mut files, mut read) = (0, 0);
         for (id, tree) in histories {
@@ -118,7 +128,21 @@ impl Follower {
         Ok(())
     }
 
-    fn list_renditions(&mut self) -> Vec<Rendition> {
+    /// Whatever cannot be listed is listed again soon, and until then taken for what it was.
+    fn listed<T>(&mut self, folder: &Path, listed: io::Result<T>) -> Option<T> {
+        let failed = |error: io::Error| {
+            tracing::error!("{}: {error}; it is listed again", folder.display());
+            self.failed = Some(Instant::now());
+        };
+        listed.map_err(failed).ok()
+    }
+
+    fn list_files(&mut self, rendition: &Rendition) -> Option<BTreeMap<u64, FileName>> {
+        self.listed(&rendition.folder, list(rendition))
+    }
+
+    /// `None`: they cannot be listed.
+    fn list_renditions(&mut self) -> Option<Vec<Rendition>> {
         let tree = &self.shared.tree;
         // Watched before it is listed: what is made in between is seen by one of both.
         if let Err(error) = fs::create_dir_all(tree.root()) {
@@ -130,10 +154,8 @@ impl Follower {
                 self.notify.watch(&folder.path(), Folder::Tree);
             }
         }
-        tree.renditions().unwrap_or_else(|error| {
-            tracing::error!("{}: {error}", tree.root().display());
-            Vec::new()
-        })
+        let (root, found) = (tree.root().to_owned(), tree.renditions());
+        self.listed(&root, found)
     }
 
     fn open(&mut self, rendition: Rendition) -> Result<Arc<Place>, StoreError> {
@@ -201,6 +223,8 @@ impl Follower {
 
     /// What is due although nobody told.
     fn look(&mut self, lost: bool) -> Result<(), StoreError> {
+        let again = self.failed.take_if(|since| since.elapsed() >= LOOK);
+        let lost = lost || again.is_some();
         let polling = self.notify.incomplete;
         let due = |last: &mut Instant, every: Duration| {
             let due = last.elapsed() >= every;
@@ -231,7 +255,9 @@ impl Follower {
 
     /// Renditions that came or went.
     fn list_new(&mut self) -> Result<(), StoreError> {
-        let found = self.list_renditions();
+        let Some(found) = self.list_renditions() else {
+            return Ok(());
+        };
         let gone: Vec<i64> = (self.renditions.values())
             .filter(|followed| !found.contains(&followed.place.rendition))
             .map(|followed| followed.place.id)
@@ -263,11 +289,15 @@ impl Follower {
 
     /// All hours of a rendition.
     fn list_one(&mut self, id: i64) -> Result<(), StoreError> {
-        let Some(followed) = self.renditions.get_mut(&id) else {
+        let Some(followed) = self.renditions.get(&id) else {
             return Ok(());
         };
         followed.watch_hours(&mut self.notify);
-        let files = list(&followed.place.rendition);
+        let place = Arc::clone(&followed.place);
+        let files = self.list_files(&place.rendition);
+        let (Some(files), Some(followed)) = (files, self.renditions.get_mut(&id)) else {
+            return Ok(());
+        };
         let gone: Vec<u64> = (followed.files.keys())
             .filter(|first| !files.contains_key(first))
             .copied()

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -60,19 +61,20 @@ pub(super) struct Followed {
 
 /// The minute files of a rendition, by their first media sequence. Of two with the same, the one that
 /// began later: nothing was ever promised of a number by two writers.
-pub(super) fn list(rendition: &Rendition) -> BTreeMap<u64, FileName> {
+///
+/// # Errors
+/// The kernel's answer: a folder that cannot be read is not an empty one.
+pub(super) fn list(rendition: &Rendition) -> io::Result<BTreeMap<u64, FileName>> {
     let mut files: BTreeMap<u64, FileName> = BTreeMap::new();
-    let hours = rendition.hours().unwrap_or_default();
-    for name in hours
-        .iter()
-        .flat_map(|hour| hour.files().unwrap_or_default())
-    {
-        let known = files.entry(name.media_sequence).or_insert(name);
-        if known.start_ms < name.start_ms {
-            *known = name;
+    for hour in rendition.hours()? {
+        for name in hour.files()? {
+            let known = files.entry(name.media_sequence).or_insert(name);
+            if known.start_ms < name.start_ms {
+                *known = name;
+            }
         }
     }
-    files
+    Ok(files)
 }
 
 impl Followed {

@@ -286,6 +286,46 @@ fn a_file_that_is_deleted_under_it_keeps_its_numbers() {
     });
 }
 
+fn exchange(a: &Path, b: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
+}
+
+#[test]
+fn a_tree_that_cannot_be_listed_for_a_while_is_not_taken_for_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(folder.path(), "yard");
+    for _ in 0..3 {
+        writer.minute();
+        writer.segments(30);
+    }
+    runtime().block_on(async {
+        let index = Index::open(folder.path()).unwrap();
+        index.settled().await.unwrap();
+        let place = index.place("yard", "source").unwrap();
+        let before = all(&index, &place).await;
+        assert_eq!(before.len(), 3);
+        let (root, aside) = (index.tree().root().to_owned(), folder.path().join("aside"));
+        let rendition = place.rendition.folder.clone();
+        // A link to itself: ELOOP for everybody, root too.
+        for broken in [rendition, root] {
+            std::os::unix::fs::symlink(&broken, &aside).unwrap();
+            // At once: a folder that is not there for a moment is one that went.
+            exchange(&broken, &aside);
+            index.rescan().await;
+            assert!(index.place("yard", "source").is_some(), "{broken:?}");
+            assert_eq!(all(&index, &place).await, before, "{broken:?}");
+            exchange(&broken, &aside);
+            fs::remove_file(&aside).unwrap();
+            index.rescan().await;
+            assert_eq!(all(&index, &place).await, before, "{broken:?}");
+        }
+        // It is followed on.
+        writer.segments(1);
+        until(&place, |edge| edge.next() == (91, 0)).await;
+    });
+}
+
 #[test]
 fn each_picture_is_found_by_its_capture_time() {
     let folder = tempfile::tempdir().unwrap();

@@ -142,6 +142,7 @@ pub fn one(body: &Value) -> Result<NewMarker, Problem> {
 
 fn new_marker(value: &Value, at: &str, faults: &mut Faults) -> NewMarker {
     let mut marker = NewMarker::default();
+    let mut begun = false;
     let Some(object) = value.as_object() else {
         faults.add(at.to_owned(), "is no object");
         return marker;
@@ -159,7 +160,7 @@ fn new_marker(value: &Value, at: &str, faults: &mut Faults) -> NewMarker {
             }
         };
         match key.as_str() {
-            "start" => check(moment_of(value).map(|ns| marker.start_ns = ns)),
+            "start" => check(moment_of(value).map(|ns| (marker.start_ns, begun) = (ns, true))),
             "label" => check(label(value).map(|label| marker.label = label)),
             "id" => check(optional(value, id).map(|id| marker.id = id)),
             "stream" => check(optional(value, stream).map(|name| marker.stream = name)),
@@ -170,9 +171,8 @@ fn new_marker(value: &Value, at: &str, faults: &mut Faults) -> NewMarker {
             _ => faults.add(at(), format!("is not known: {KNOWN}")),
         }
     }
-    if marker.start_ns > 0
-        && let Err(detail) = length(marker.start_ns, marker.end_ns)
-    {
+    // Without a start there is nothing to measure from; 1970 is one.
+    if begun && let Err(detail) = length(marker.start_ns, marker.end_ns) {
         faults.add(format!("{at}/end"), detail);
     }
     marker

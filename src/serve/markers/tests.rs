@@ -52,6 +52,13 @@ fn a_whole_marker_is_read_to_the_nanosecond() {
     assert_eq!(read[0], marker(1_500_000_000, "x"));
 }
 
+#[test]
+fn a_marker_of_1970_is_as_limited_as_any() {
+    let body = |end: i64| json!({ "start": 0, "end": end, "label": "x" });
+    assert_eq!(pointers(&body(86_401)), ["#/end"]);
+    assert!(batch(&body(86_400)).is_ok());
+}
+
 fn body_of(id: &str) -> Value {
     json!({"start": 1, "label": "x", "id": id})
 }

@@ -290,16 +290,16 @@ async fn drive(
     mut unwanted: oneshot::Receiver<()>,
     workers: &Workers,
 ) -> Result<(), Problem> {
-    let mut hung_up = false;
+    let mut until: Option<Instant> = None;
     loop {
         let received = tokio::select! {
             received = process.control.recv::<FromWorker>() => received,
-            // Its next write fails; one that does not write is ended.
-            _ = &mut unwanted, if !hung_up => {
-                hung_up = true;
+            // Its next write fails; one that does not write is ended, also if it asks for more.
+            _ = &mut unwanted, if until.is_none() => {
+                until = Some(Instant::now() + GRACE);
                 continue;
             }
-            () = tokio::time::sleep(GRACE), if hung_up => {
+            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                 process.kill();
                 return Err(crashed());
             }
