@@ -144,7 +144,7 @@ fn assert_good(file: &Path) {
 
 /// Each click is heard while the picture of its second is seen, to within a picture.
 #[track_caller]
-fn assert_in_sync(file: &Path, seconds: usize) {
+fn assert_in_sync(file: &Path) -> usize {
     let (pictures, heard) = (times(file, "v"), clicks(file));
     // Clicks fall on the first picture of the clip and on every 15th from there, and so on the first picture
     // of a file: key frames are whole seconds apart. Those before the first sender reports do not count.
@@ -152,12 +152,12 @@ fn assert_in_sync(file: &Path, seconds: usize) {
         .into_iter()
         .filter(|at| at - pictures[0] > 1.5)
         .collect();
-    assert!(heard.len() >= seconds, "{heard:?}");
-    for click in heard {
+    for click in &heard {
         let since = (click - pictures[0]).rem_euclid(1.0);
         let off = since.min(1.0 - since);
         assert!(off < 1.0 / FPS / 2.0, "{off} s beside its picture");
     }
+    heard.len()
 }
 
 #[test]
@@ -237,10 +237,13 @@ fn sound_is_recorded_in_step_with_the_pictures_and_goes_on_after_a_readers_death
     let folder = tempfile::tempdir().expect("a folder");
     let files = files_with_sound(&data, "yard", folder.path());
     assert!(files.len() >= 2, "before and after: {files:?}");
+    let mut clicks = 0;
     for file in &files {
         assert_good(file);
+        clicks += assert_in_sync(file);
     }
-    assert_in_sync(&files[0], 3);
+    // Any of them may be short: a minute's end falls where it does.
+    assert!(clicks >= 3, "{clicks} clicks in {files:?}");
     assert!(files_with_sound(&data, "hall", folder.path()).is_empty());
 }
 
