@@ -224,6 +224,10 @@ pub struct CheckArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Say which hardware can decode here, instead of checking the configuration
+    #[arg(long)]
+    pub hardware: bool,
 }
 
 /// `camring reload`

@@ -3,6 +3,7 @@
 //! Starts nothing, contacts nothing, shows no secret.
 #![deny(unsafe_code)]
 
+mod hardware;
 mod recordings;
 
 use std::fmt::Write as _;
@@ -37,6 +38,9 @@ const USUAL_PINS: u64 = 2;
 /// # Errors
 /// The configuration cannot be used (`ConfigError`), or the output cannot be written.
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
+    if args.hardware {
+        return hardware::run(args.json);
+    }
     let loaded = config::read(global.config.as_deref())?;
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
@@ -116,6 +120,7 @@ struct PlannedStream {
     /// Empty: any, or not enabled.
     cores: Vec<u32>,
     decode_mode: &'static str,
+    decode_backend: &'static str,
     decode_threads: u32,
     max_fps: Option<f32>,
     smallest_motion: Option<f32>,
@@ -401,6 +406,9 @@ impl Plan {
             if let Some(fps) = stream.max_fps {
                 let _ = write!(decode, ", {fps} fps");
             }
+            if stream.decode_backend != "software" {
+                let _ = write!(decode, ", {}", stream.decode_backend);
+            }
             if stream.decode_threads > 1 {
                 let _ = write!(decode, ", {} threads", stream.decode_threads);
             }
@@ -474,6 +482,7 @@ impl PlannedStream {
             },
             cores,
             decode_mode: stream.decode.mode.name(),
+            decode_backend: stream.decode.backend.name(),
             decode_threads: stream.decode.threads,
             max_fps: stream.decode.max_fps,
             smallest_motion: (stream.decode.mode == DecodeMode::Activity)

@@ -311,6 +311,7 @@ table! {
     /// `[decode]`, `[camera.decode]`, `[camera.stream.decode]`
     RawDecode {
         mode: String,
+        backend: String,
         threads: i64,
         max_fps: f64,
         smallest_motion: f64,

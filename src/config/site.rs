@@ -304,6 +304,45 @@ impl DecodeMode {
     }
 }
 
+/// What decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecodeBackend {
+    /// libavcodec on the processor.
+    Software,
+    /// The first hardware that opens, software where none does.
+    Auto,
+    /// This one; software where it does not open or does not take the stream.
+    Cuda,
+    Vaapi,
+    Qsv,
+    V4l2m2m,
+}
+
+impl DecodeBackend {
+    /// All of them, in the order in which messages name them.
+    pub const ALL: [Self; 6] = [
+        Self::Software,
+        Self::Auto,
+        Self::Cuda,
+        Self::Vaapi,
+        Self::Qsv,
+        Self::V4l2m2m,
+    ];
+
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Auto => "auto",
+            Self::Cuda => "cuda",
+            Self::Vaapi => "vaapi",
+            Self::Qsv => "qsv",
+            Self::V4l2m2m => "v4l2m2m",
+        }
+    }
+}
+
 /// `[ring]`: the shape of a stream's rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ring {
@@ -350,6 +389,8 @@ impl Default for Ring {
 pub struct Decode {
     /// Which pictures.
     pub mode: DecodeMode,
+    /// What decodes them.
+    pub backend: DecodeBackend,
     /// Decoder threads, 1 to [`Decode::MAX_THREADS`].
     pub threads: u32,
     /// The most frames published in a second; `None`: all of them. Above zero.
@@ -380,6 +421,7 @@ impl Default for Decode {
     fn default() -> Self {
         Self {
             mode: DecodeMode::Always,
+            backend: DecodeBackend::Software,
             threads: Self::DEFAULT_THREADS,
             max_fps: None,
             smallest_motion: Self::DEFAULT_SMALLEST_MOTION,

@@ -10,7 +10,9 @@ use super::super::error::{Problem, nearest};
 use super::super::raw::{
     DurationText, Field, RawCpu, RawDecode, RawLimits, RawRetry, RawRing, RawStream, SizeText,
 };
-use super::super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Transport};
+use super::super::site::{
+    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Transport,
+};
 use super::super::value::{self, show_duration, show_size};
 use super::{Base, Resolver, place};
 
@@ -162,6 +164,10 @@ impl Resolver<'_> {
         .map(|mode| (mode.name(), mode));
         if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
             decode.mode = mode;
+        }
+        let backends = DecodeBackend::ALL.map(|backend| (backend.name(), backend));
+        if let Some(backend) = self.word("backend", &raw.backend, &backends, camera) {
+            decode.backend = backend;
         }
         if let Some(threads) = self.number("threads", &raw.threads, 1..=Decode::MAX_THREADS, camera)
         {
