@@ -66,7 +66,8 @@ Examples:
     /// Check the configuration and show what would be run
     #[command(after_help = "\
 Starts nothing and contacts no camera. Shows each stream with its core, what its rings will take in
-memory, and the totals against what this machine has. Passwords are not shown.
+memory, and the totals against what this machine has. Says which limit of the kernel, of the control
+group or of this shell is too small for the site, and the command that raises it. Passwords are not shown.
 
 All that is wrong is reported at once, with file, line, column and what would be right; the exit
 code is 2 then.
@@ -244,6 +245,10 @@ pub struct CheckArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Warnings are errors: exit code 1
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `camring reload`

@@ -24,7 +24,7 @@
 //! | [`onvif`] | finds cameras on the network |
 //! | [`sys`] | processes, clocks, cores, memory of this machine |
 //!
-//! Unsafe code is confined to `media::ffi`, `sys::raw`, `health::page` and the ring crate.
+//! Unsafe code is confined to `media::ffi`, `sys::raw`, `sys::sockets`, `health::page` and the ring crate.
 #![deny(unsafe_code)]
 
 pub mod cli;

@@ -3,6 +3,8 @@
 //! Starts nothing, contacts nothing, shows no secret.
 #![deny(unsafe_code)]
 
+mod kernel;
+mod limits;
 mod recordings;
 
 use std::fmt::Write as _;
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use kernel::Kernel;
+use limits::Limit;
 pub use recordings::Disk;
 use recordings::{PlannedRecord, PlannedRecordings};
 
@@ -41,14 +45,14 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
-        return Ok(());
+        return plan.strictly(args.strict);
     }
     if !loaded.warnings.report().is_empty() {
         let warnings = loaded.warnings.render(style(&io::stderr()));
         complain(&format!("{warnings}\n"));
     }
     print(&plan.to_text())?;
-    Ok(())
+    plan.strictly(args.strict)
 }
 
 /// What this machine has.
@@ -62,6 +66,8 @@ pub struct Machine {
     pub available: Option<sys::memory::Headroom>,
     /// Descriptors that a process may have: now, and if it asks.
     pub descriptors: (Option<u64>, Option<u64>),
+    /// What the kernel and the control group allow.
+    pub kernel: Kernel,
 }
 
 impl Machine {
@@ -73,6 +79,7 @@ impl Machine {
             memory: sys::memory::total(),
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
+            kernel: Kernel::this(),
         }
     }
 }
@@ -91,6 +98,7 @@ pub struct Plan {
     recordings: PlannedRecordings,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
+    limits: Vec<Limit>,
     warnings: Vec<String>,
     #[serde(skip)]
     plan_warnings: usize,
@@ -213,10 +221,18 @@ impl Plan {
                 soft_limit: machine.descriptors.0,
                 hard_limit: machine.descriptors.1,
             },
+            limits: Vec::new(),
             streams,
             warnings: Vec::new(),
             plan_warnings: 0,
         };
+        plan.limits = limits::limits(
+            site,
+            &machine.kernel,
+            machine.cores.len(),
+            plan.descriptors.needed,
+            plan.memory.at_1080p_bytes,
+        );
         let warnings = plan.doubts(site);
         plan.plan_warnings = warnings.len();
         plan.warnings = loaded
@@ -305,7 +321,19 @@ impl Plan {
                 files.needed,
             ));
         }
+        doubts.extend(self.limits.iter().filter_map(|limit| limit.doubt.clone()));
         doubts
+    }
+
+    /// With `--strict`, warnings are errors.
+    fn strictly(&self, strict: bool) -> anyhow::Result<()> {
+        match self.warnings.len() {
+            n if strict && n > 0 => {
+                let plural = if n == 1 { "" } else { "s" };
+                anyhow::bail!("{n} warning{plural}, and --strict")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// For people.

@@ -84,6 +84,8 @@ pub struct Caller<'l> {
     pub offset: i64,
     until: Instant,
     digest: Option<DigestClient>,
+    /// The last answer with that digest was accepted: a refusal of the next is about its nonce.
+    proven: bool,
     refused: bool,
 }
 
@@ -105,6 +107,7 @@ impl<'l> Caller<'l> {
             offset: 0,
             until: Instant::now() + DEVICE,
             digest: None,
+            proven: false,
             refused: false,
         }
     }
@@ -136,10 +139,13 @@ impl<'l> Caller<'l> {
             format!("application/soap+xml; charset=utf-8; action=\"{namespace}/{operation}\"");
         let mut answer = self.post(url, &kind, &text, login)?;
         if let (401, Some(login)) = (answer.status, login)
-            && self.digest.is_none()
+            && (self.digest.is_none() || self.proven)
         {
             self.digest = Some(challenged(&answer.challenges)?);
             answer = self.post(url, &kind, &text, Some(login))?;
+        }
+        if login.is_some() {
+            self.proven = self.digest.is_some() && answer.status != 401;
         }
         self.judge(&answer, operation, login.is_some())
     }

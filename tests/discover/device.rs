@@ -24,6 +24,8 @@ pub enum Auth {
     Token,
     /// HTTP digest; refuses with 401.
     Digest,
+    /// The same, with a nonce that is good for one request.
+    DigestOnce,
     /// Wants the password in plain text.
     Basic,
 }
@@ -112,6 +114,7 @@ impl Device {
             address,
             requests: Arc::clone(&requests),
             refusals: Arc::clone(&refusals),
+            used: AtomicUsize::new(0),
             stop: Arc::clone(&stop),
         };
         let thread = std::thread::spawn(move || {
@@ -162,6 +165,8 @@ struct Serving {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     refusals: Arc<AtomicUsize>,
+    /// Nonces that have been used up.
+    used: AtomicUsize,
     stop: Arc<AtomicBool>,
 }
 
@@ -261,14 +266,10 @@ impl Serving {
                 self.refusals.fetch_add(1, Relaxed);
             }
             return match self.script.auth {
-                Auth::Digest => http(
-                    "401 No",
-                    &format!(
-                        "WWW-Authenticate: Digest realm=\"cam\", nonce=\"{NONCE}\", qop=\"auth\", \
-                         algorithm=MD5\r\n"
-                    ),
-                    "",
-                ),
+                Auth::Digest | Auth::DigestOnce => {
+                    let challenge = challenge(&self.nonce());
+                    http("401 No", &format!("WWW-Authenticate: {challenge}\r\n"), "")
+                }
                 Auth::Basic => http("401 No", "WWW-Authenticate: Basic realm=\"cam\"\r\n", ""),
                 _ => http(
                     "400 Bad Request",
@@ -309,8 +310,19 @@ impl Serving {
                 let token = root.at(&["Header", "Security", "UsernameToken"]);
                 token.is_some_and(|token| self.token(token))
             }
-            Auth::Digest => header(head, "authorization").is_some_and(|given| digest(&given, body)),
+            Auth::Digest | Auth::DigestOnce => {
+                let given = header(head, "authorization");
+                let good = given.is_some_and(|given| digest(&given, body, &self.nonce()));
+                if good && self.script.auth == Auth::DigestOnce {
+                    self.used.fetch_add(1, Relaxed);
+                }
+                good
+            }
         }
+    }
+
+    fn nonce(&self) -> String {
+        format!("{NONCE}{}", self.used.load(Relaxed))
     }
 
     fn token(&self, token: &Element) -> bool {
@@ -413,14 +425,18 @@ impl Serving {
     }
 }
 
+fn challenge(nonce: &str) -> String {
+    format!("Digest realm=\"cam\", nonce=\"{nonce}\", qop=\"auth\", algorithm=MD5")
+}
+
 /// RFC 7616, with the client's own code for the sum: only its inputs are this side's.
-fn digest(given: &str, body: &str) -> bool {
+fn digest(given: &str, body: &str, nonce: &str) -> bool {
     let field = |name: &str| {
         let at = given.find(&format!("{name}="))? + name.len() + 1;
         let rest = given[at..].trim_start_matches('"');
         Some(rest[..rest.find(['"', ',']).unwrap_or(rest.len())].to_owned())
     };
-    let challenge = format!("Digest realm=\"cam\", nonce=\"{NONCE}\", qop=\"auth\", algorithm=MD5");
+    let challenge = challenge(nonce);
     let challenges = http_auth::parse_challenges(&challenge).expect("a challenge");
     let mut client = http_auth::DigestClient::try_from(&challenges[0]).expect("a digest");
     let uri = field("uri").expect("a uri");
@@ -439,6 +455,9 @@ fn digest(given: &str, body: &str) -> bool {
     };
     // The count of uses is part of the sum: up to this one.
     let count = u32::from_str_radix(&field("nc").expect("nc"), 16).expect("hex");
+    if !given.contains(&format!(" nonce=\"{nonce}\"")) {
+        return false;
+    }
     let last = (0..count.min(100)).map(|_| wanted(&mut client)).last();
     let response = |text: &str| {
         let at = text.find("response=\"").map(|at| at + 10)?;

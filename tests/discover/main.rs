@@ -157,6 +157,7 @@ fn a_network_of_all_kinds() {
     };
     let mut old = auth(2, "old", Auth::Digest);
     old.old = true;
+    let once = auth(9, "once", Auth::DigestOnce);
     let mut wanders = auth(3, "wanders", Auth::Token);
     wanders.claims = Some(trap_url.clone());
     let mut newest = auth(4, "newest", Auth::Token);
@@ -185,6 +186,7 @@ fn a_network_of_all_kinds() {
     leaks.streams[0].5 = "rtsp://127.0.2.7/?user=a&password=canary".to_owned();
     let devices: Vec<_> = [
         old,
+        once,
         wanders,
         newest,
         recorder,
@@ -260,6 +262,8 @@ fn a_network_of_all_kinds() {
     assert_eq!(device("newest")["media"], "ver20");
     assert_eq!(device("newest")["profiles"][0]["codec"], "H265");
     assert!(device("newest")["clock_offset_seconds"].as_i64() > Some(86_400 * 364));
+    let once = device("once");
+    assert!(once["cameras"][0]["config"].is_string(), "{once:#}");
     let wanders = device("wanders");
     assert_eq!(wanders["failure"], Value::Null, "{wanders:#}");
     assert!(
