@@ -164,7 +164,8 @@ fn cores() {
     );
     let said = only(&site(50, "tcp", ""), &kernel, "cpu.max", fix);
     assert!(said.contains("CPUQuota=400%"), "{said}");
-    assert_eq!(short(&site(0, "tcp", ""), &kernel), []);
+    kernel.cpu_max = Some((1.0, PathBuf::from("/g")));
+    assert_eq!(short(&site(1, "tcp", ""), &kernel), []);
 }
 
 #[test]
