@@ -31,6 +31,8 @@ const STREAM_WATCHES: u64 = 16;
 const SPARE_INSTANCES: u64 = 4;
 /// Private memory of processes that is promised beside the rings: 64 MiB for each.
 const PROMISED_PER_PROCESS: u64 = 64 << 20;
+/// Private memory that a process really takes.
+const PRIVATE_PER_PROCESS: u64 = 8 << 20;
 /// What TCP holds for a camera that sends into a busy machine.
 const TCP_PER_CAMERA: u64 = 1 << 20;
 
@@ -76,8 +78,8 @@ pub fn limits(site: &Site, kernel: &Kernel, cores: usize, files: u64, rings: u64
         add("net.core.rmem_max", buffer, kernel.rmem_max, &|limit| {
             Doubt {
                 what: format!(
-                    "camera `{}` and {} other UDP sockets of cameras ask for a receive buffer of {}, the \
-                 kernel grants {}: bursts will be lost",
+                    "camera `{}` asks for a receive buffer of {} for its UDP sockets (the site's cameras \
+                 have {} such), the kernel grants {}: bursts will be lost",
                     stream.id,
                     need.sockets.saturating_sub(1),
                     show_size(buffer),
@@ -165,7 +167,7 @@ pub fn limits(site: &Site, kernel: &Kernel, cores: usize, files: u64, rings: u64
         });
     }
     if let Some((limit, group)) = &kernel.memory_max {
-        let needed = rings.saturating_add(need.processes * 8 << 20);
+        let needed = rings.saturating_add(need.processes * PRIVATE_PER_PROCESS);
         add("memory.max", needed, Some(*limit), &|limit| Doubt {
             what: format!(
                 "camring needs about {} if all cameras are 1920x1080, the control group {} may have {} \

@@ -145,7 +145,7 @@ fn memory() {
     kernel.memory_max = Some((1 << 30, PathBuf::from("/g")));
     let fix = format!(
         "echo {} > /g/memory.max",
-        ((1u64 << 30) + (13 * 8 << 20)) * 5 / 4
+        ((1u64 << 30) + 13 * (8 << 20)) * 5 / 4
     );
     let said = only(&site, &kernel, "memory.max", &fix);
     assert!(said.contains("MemoryMax="), "{said}");
