@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 
 mod hardware;
+mod kernel;
+mod limits;
 mod recordings;
 
 use std::fmt::Write as _;
@@ -13,6 +15,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use kernel::Kernel;
+use limits::Limit;
 pub use recordings::Disk;
 use recordings::{PlannedRecord, PlannedRecordings};
 
@@ -45,14 +49,14 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
-        return Ok(());
+        return plan.strictly(args.strict);
     }
     if !loaded.warnings.report().is_empty() {
         let warnings = loaded.warnings.render(style(&io::stderr()));
         complain(&format!("{warnings}\n"));
     }
     print(&plan.to_text())?;
-    Ok(())
+    plan.strictly(args.strict)
 }
 
 /// What this machine has.
@@ -66,6 +70,8 @@ pub struct Machine {
     pub available: Option<sys::memory::Headroom>,
     /// Descriptors that a process may have: now, and if it asks.
     pub descriptors: (Option<u64>, Option<u64>),
+    /// What the kernel and the control group allow.
+    pub kernel: Kernel,
 }
 
 impl Machine {
@@ -77,6 +83,7 @@ impl Machine {
             memory: sys::memory::total(),
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
+            kernel: Kernel::this(),
         }
     }
 }
@@ -95,6 +102,7 @@ pub struct Plan {
     recordings: PlannedRecordings,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
+    limits: Vec<Limit>,
     warnings: Vec<String>,
     #[serde(skip)]
     plan_warnings: usize,
@@ -218,10 +226,18 @@ impl Plan {
                 soft_limit: machine.descriptors.0,
                 hard_limit: machine.descriptors.1,
             },
+            limits: Vec::new(),
             streams,
             warnings: Vec::new(),
             plan_warnings: 0,
         };
+        plan.limits = limits::limits(
+            site,
+            &machine.kernel,
+            machine.cores.len(),
+            plan.descriptors.needed,
+            plan.memory.at_1080p_bytes,
+        );
         let warnings = plan.doubts(site);
         plan.plan_warnings = warnings.len();
         plan.warnings = loaded
@@ -310,7 +326,19 @@ impl Plan {
                 files.needed,
             ));
         }
+        doubts.extend(self.limits.iter().filter_map(|limit| limit.doubt.clone()));
         doubts
+    }
+
+    /// With `--strict`, warnings are errors.
+    fn strictly(&self, strict: bool) -> anyhow::Result<()> {
+        match self.warnings.len() {
+            n if strict && n > 0 => {
+                let plural = if n == 1 { "" } else { "s" };
+                anyhow::bail!("{n} warning{plural}, and --strict")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// For people.
@@ -523,7 +551,7 @@ impl PlannedStream {
 }
 
 /// Columns as wide as their widest cell.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter()
