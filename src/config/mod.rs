@@ -33,9 +33,7 @@ pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
-    with_secret,
 };
-pub use site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport};
 pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};
 
