@@ -506,6 +506,14 @@ impl RenditionWriter {
     /// The open file, made where there is none.
     fn file(&mut self, segment: &Segment) -> io::Result<&mut OpenFile> {
         let file = match self.file.take() {
+            // Written to no purpose where nobody will find it; looked at once in a segment.
+            Some(file) if segment.part == 0 && !file.minute.is_there() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the file that is being written is not there any more: was the folder moved or \
+                     deleted?",
+                ));
+            }
             Some(file) => file,
             None => self.begin_file(segment)?,
         };

@@ -86,9 +86,14 @@ pub(super) async fn accept(supervisor: Rc<Supervisor>, socket: OwnedFd) -> io::R
 /// Starts the task of a new connection, if there may be one more.
 fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
     let peer = server::peer_credentials(&socket)?;
+    // Recorders and the server are this daemon's own: whoever floods it must not keep them out.
+    let pid = peer.pid.and_then(|pid| i32::try_from(pid).ok());
+    let child = pid.is_some_and(|pid| supervisor.reaper.knows(pid));
     let mut clients = supervisor.clients.borrow_mut();
     let of_user = clients.per_user.get(&peer.uid).copied().unwrap_or(0);
-    let most = if of_user >= MAX_CLIENTS_PER_USER {
+    let most = if child {
+        None
+    } else if of_user >= MAX_CLIENTS_PER_USER {
         Some(format!(
             "user {} has {of_user} connections, the most allowed",
             peer.uid
@@ -106,13 +111,14 @@ fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
             code: RefusalCode::TooManyClients,
             text,
         };
-        return server::send_with_fds(&socket, &server::encode(&refusal), &[]);
+        server::send_with_fds(&socket, &server::encode(&refusal), &[])?;
+        // Its HELLO is there by now, mostly. Unread, it would make the kernel answer with a reset, which
+        // the client would see instead of the reason.
+        let _ = server::recv_with_fds(&socket, &mut [0; wire::MAX_MESSAGE], 0);
+        return Ok(());
     }
     *clients.per_user.entry(peer.uid).or_insert(0) += 1;
     let own = rustix::process::geteuid().as_raw();
-    // Recorders and the server are this daemon's own.
-    let pid = peer.pid.and_then(|pid| i32::try_from(pid).ok());
-    let child = pid.is_some_and(|pid| supervisor.reaper.knows(pid));
     if (peer.uid == own || peer.uid == 0) && !child && clients.warned.insert(peer.uid) {
         tracing::warn!(
             "a client (pid {}) runs as {}: the kernel does not keep it from writing into the \

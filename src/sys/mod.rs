@@ -12,6 +12,7 @@ pub mod memory;
 pub mod process;
 #[allow(unsafe_code)]
 mod raw;
+pub mod stderr;
 pub mod usage;
 
 pub use raw::{
