@@ -195,18 +195,23 @@ fn of_processes(run: &mut Run, world: &mut World, flood: &AtomicBool) {
     run.fault("descriptors-of-the-supervisor", |shows| {
         let before = world.pid("victim", "/pid", 0);
         let limited = Limited::descriptors(world.daemon.pid());
-        // Some knock, more than it can let in now; the others are let in later.
-        let socket = world.daemon.socket();
+        // More knock than it can let in now.
+        let (socket, stop) = (world.daemon.socket(), Arc::new(AtomicBool::new(false)));
+        let knocks = Arc::clone(&stop);
         let knocking = std::thread::spawn(move || {
-            let clients = (0..30).map(|_| camring_ring::Client::connect(&socket));
-            clients.collect::<Result<Vec<_>, _>>().map(drop)
+            let mut inside = Vec::new();
+            while !knocks.load(Ordering::SeqCst) {
+                inside.extend(camring_ring::Client::connect(&socket));
+                std::thread::sleep(Duration::from_millis(5));
+            }
         });
         world.until_logged_by_file(shows[0], 0);
         // A reader that dies now is replaced later too.
         process::kill(before, Signal::SIGKILL);
         world.until_frames(20);
+        stop.store(true, Ordering::SeqCst);
         drop(limited);
-        knocking.join().expect("no panic").expect("let in");
+        knocking.join().expect("no panic");
         world.pid("victim", "/pid", before);
         world.until_streams("victim");
         world.unharmed(Spares::All);

@@ -187,6 +187,17 @@ fn run(scenario: &'static Scenario) -> bool {
     ran.is_ok()
 }
 
+/// A thousand clients are a thousand descriptors, of this process too.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
+}
+
 /// As much of the usual harness as `cargo test` needs: filters and `--list`.
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -214,6 +225,7 @@ fn main() {
             Err(_) => failed.push(table),
         }
     }
+    allow_descriptors();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

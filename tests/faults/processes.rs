@@ -132,8 +132,12 @@ fn kills(run: &mut Run) {
 
     run.fault("worker-killed", |_| {
         let workers = || -> Vec<u32> {
-            let below = process::descendants(world.server_pid(0));
-            below.iter().map(|one| one.pid).collect()
+            // One that has ended is waited for when its place is needed.
+            let below = process::descendants(world.server_pid(0)).into_iter();
+            below
+                .filter(|one| one.state != 'Z')
+                .map(|one| one.pid)
+                .collect()
         };
         let recorded = |name: &str| {
             let at = crate::support::unix_ns() / 1_000_000_000 - 3;
