@@ -162,6 +162,7 @@ fn disk(run: &mut Run) {
         world.unharmed(Spares::All);
     });
     world.one_session();
+    world.disk_refused = true;
 
     let copy = tempfile::tempdir().expect("a folder");
     // The folder goes with the daemon's last process.

@@ -118,6 +118,8 @@ pub struct World {
     victims: Vec<(String, Arc<Camera>)>,
     watchers: Vec<Watcher>,
     stop: Arc<AtomicBool>,
+    /// The disk has refused writes: see [`Tape::refused`].
+    pub disk_refused: bool,
     /// Of the good cameras, at the beginning of a fault.
     before: Vec<Value>,
     frames: Vec<u64>,
@@ -174,6 +176,7 @@ impl World {
             victims: scripted,
             watchers: Vec::new(),
             stop: Arc::default(),
+            disk_refused: false,
             before: Vec::new(),
             frames: Vec::new(),
         };
@@ -533,7 +536,8 @@ impl World {
         let status = self.status();
         assert_eq!(status["memory"]["replaced_bytes"], 0, "{status}");
         for name in GOOD {
-            let tape = Tape::read(data, name);
+            let mut tape = Tape::read(data, name);
+            tape.refused = self.disk_refused;
             assert!(tape.pictures() > 20, "{name}: {} pictures", tape.pictures());
             tape.check(&mut || Witness::new(TAG, PICTURES));
             check(&tape, name);

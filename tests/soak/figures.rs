@@ -136,7 +136,7 @@ impl Figures {
         let warm = (self.end / 5.0).max(120.0).min(self.end / 2.0);
         let figures = self.values.iter().filter_map(|(name, (at, values))| {
             let from = at.partition_point(|at| *at < warm);
-            (at.len() - from >= 2 * BLOCKS).then(|| verdict(name, &at[from..], &values[from..]))
+            (at.len() - from >= BLOCKS).then(|| verdict(name, &at[from..], &values[from..]))
         });
         figures.collect()
     }
