@@ -401,8 +401,19 @@ fn main() {
         .collect();
 
     let began = Instant::now();
-    let mut figures = Figures::default();
-    let (mut fault_at, mut sample_at) = (began + FAULT_EVERY, began);
+    // In a thread of its own: faults take their time, and samples are to come evenly.
+    let sampler = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut figures = Figures::default();
+            while !stop.load(Ordering::SeqCst) {
+                figures.sample(began.elapsed(), supervisor, &spared);
+                std::thread::sleep(SAMPLE_EVERY);
+            }
+            figures
+        })
+    };
+    let mut fault_at = began + FAULT_EVERY;
     while began.elapsed() < length {
         soak.look();
         soak.undo(false);
@@ -411,12 +422,11 @@ fn main() {
             soak.inject();
             fault_at = Instant::now() + FAULT_EVERY;
         }
-        if now >= sample_at {
-            figures.sample(began.elapsed(), supervisor, &spared);
-            sample_at = Instant::now() + SAMPLE_EVERY;
-        }
     }
 
+    // What follows is the end of the faults, no part of what is measured.
+    stop.store(true, Ordering::SeqCst);
+    let figures = sampler.join().expect("no panic");
     soak.undo(true);
     for (_, camera) in &scripted {
         camera.behave();
@@ -426,7 +436,6 @@ fn main() {
         let cameras = status["cameras"].as_array().expect("cameras");
         cameras.len() == GOOD + scripted.len() && cameras.iter().all(|c| c["state"] == "streaming")
     });
-    stop.store(true, Ordering::SeqCst);
     let answers: u64 = watchers
         .into_iter()
         .map(|one| one.join().expect("no panic"))
