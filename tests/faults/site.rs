@@ -181,14 +181,14 @@ fn site(run: &mut Run) {
     run.fault("data-dir-moved", |shows| {
         let times = world.log().matches(shows[0]).count();
         fs::rename(world.data_dir(), world.daemon.folder().join("moved")).expect("renamed");
-        world.until_logged_again(shows[0], times + 2);
+        world.until_logged_again(shows[0], times);
         recorded_anew(&mut world);
     });
     run.fault("data-dir-deleted", |shows| {
         let times = world.log().matches(shows[0]).count();
         // Files may be made while this goes through the folders.
         while fs::remove_dir_all(world.data_dir()).is_err() && world.data_dir().exists() {}
-        world.until_logged_again(shows[0], times + 2);
+        world.until_logged_again(shows[0], times);
         recorded_anew(&mut world);
     });
     world.one_session();
