@@ -506,6 +506,14 @@ impl RenditionWriter {
     /// The open file, made where there is none.
     fn file(&mut self, segment: &Segment) -> io::Result<&mut OpenFile> {
         let file = match self.file.take() {
+            // Written to no purpose where nobody will find it; looked at once in a segment.
+            Some(file) if segment.part == 0 && !file.minute.is_there() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the file that is being written is not there any more: was the folder moved or \
+                     deleted?",
+                ));
+            }
             Some(file) => file,
             None => self.begin_file(segment)?,
         };
@@ -516,6 +524,14 @@ impl RenditionWriter {
         let Some(track) = &self.track else {
             return Err(io::Error::other("a file without parameter sets"));
         };
+        // Deleted with its folder: without it nothing that follows can be played.
+        let init = self.rendition.init(track.init);
+        if let Err(error) = std::fs::metadata(&init)
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            let text = format!("{} is not there any more", init.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
         let next_number = self.broken && self.number_used;
         let discontinuity_sequence = self.discontinuity_sequence + u64::from(next_number);
         let (anchor, length) = (&segment.anchor, self.part_length());

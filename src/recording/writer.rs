@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
@@ -340,6 +340,21 @@ impl MinuteFile {
             data_len: 0,
             index_len: HEADER_BYTES as u64,
             last: None,
+        })
+    }
+
+    /// Whether both files have still their names.
+    pub fn is_there(&self) -> bool {
+        [
+            (&self.data, &self.data_path),
+            (&self.index, &self.index_path),
+        ]
+        .into_iter()
+        .all(|(file, path)| match (file.metadata(), fs::metadata(path)) {
+            (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
+            // A disk that does not answer says so when it is written to.
+            (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            (Err(_), _) => true,
         })
     }
 
