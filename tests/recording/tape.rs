@@ -23,6 +23,13 @@ pub struct File {
     init: Vec<u8>,
 }
 
+/// One picture, decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture {
+    pub code: Code,
+    pub capture_ns: i64,
+}
+
 /// Everything of one rendition, in order of media sequence.
 #[derive(Debug)]
 pub struct Tape {
@@ -53,6 +60,22 @@ impl Tape {
         }
         files.sort_by_key(|file| file.name.media_sequence);
         Self { files }
+    }
+
+    /// Pictures committed so far, from the indexes alone: 0 before there is a folder.
+    pub fn count(data_dir: &Path, stream: &str) -> usize {
+        let rendition = Tree::new(data_dir).rendition(stream, Rendition::SOURCE);
+        let mut count = 0;
+        for hour in rendition.hours().unwrap_or_default() {
+            for name in hour.files().expect("a folder") {
+                // The writer may be about to make it.
+                if let Ok(mut index) = IndexReader::open(&rendition.index(&name)) {
+                    let chunks = index.next_chunks().expect("a readable index");
+                    count += chunks.iter().map(|chunk| chunk.frames.len()).sum::<usize>();
+                }
+            }
+        }
+        count
     }
 
     /// Chunks with pictures.
@@ -92,9 +115,15 @@ impl Tape {
     /// times that rise, all of it playable. Says how many pictures were decoded.
     #[track_caller]
     pub fn check(&self, witness: &mut dyn FnMut() -> Witness) -> usize {
+        self.check_pictures(witness).len()
+    }
+
+    /// The same; returns the pictures, in order.
+    #[track_caller]
+    pub fn check_pictures(&self, witness: &mut dyn FnMut() -> Witness) -> Vec<Picture> {
         let mut next_segment = None;
         let mut last: Option<(&File, &Chunk)> = None;
-        let mut decoded = 0;
+        let mut decoded = Vec::new();
         let mut codes: Option<Witness> = None;
         for (at, file) in self.files.iter().enumerate() {
             let newest = at + 1 == self.files.len();
@@ -129,8 +158,13 @@ impl Tape {
                 last = Some((file, chunk));
             }
             let pictures = file.decode();
-            assert_eq!(pictures.len(), file.frames().len(), "{}", file.name);
-            decoded += pictures.len();
+            let frames = file.frames();
+            assert_eq!(pictures.len(), frames.len(), "{}", file.name);
+            let captures = frames.iter().map(|frame| frame.capture_ns);
+            decoded.extend(
+                (pictures.iter().zip(captures))
+                    .map(|(&code, capture_ns)| Picture { code, capture_ns }),
+            );
             if !goes_on {
                 codes = None;
             }
