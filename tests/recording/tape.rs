@@ -125,6 +125,8 @@ impl Tape {
         let mut last: Option<(&File, &Chunk)> = None;
         let mut decoded = Vec::new();
         let mut codes: Option<Witness> = None;
+        // Of the stream: a file that ends early need not show it.
+        let reorders = self.files.iter().any(File::reorders);
         for (at, file) in self.files.iter().enumerate() {
             let newest = at + 1 == self.files.len();
             file.check(newest);
@@ -174,7 +176,7 @@ impl Tape {
                 .files
                 .get(at + 1)
                 .is_none_or(|next| next.name.discontinuity_sequence != number);
-            let sure = match ends && file.reorders() {
+            let sure = match ends && reorders {
                 true => pictures.len().saturating_sub(3),
                 false => pictures.len(),
             };
