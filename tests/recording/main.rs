@@ -4,7 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[allow(dead_code, reason = "only what a whole window's playlist needs")]
 #[path = "../serve/rules.rs"]
 mod rules;
 #[path = "../serve/server.rs"]
