@@ -101,9 +101,19 @@ fn a_listener_that_does_not_read_is_let_go_and_misses_nothing_when_it_comes_agai
     let mut head = [0; 12];
     slow.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
-    // More than the kernel's buffers take (some MB on either side) and 1024 more: then it is behind.
-    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(15_000));
-    let (batches, each) = (8, 250);
+    // More than the kernel's buffers take, and 1024 more: then it is behind.
+    let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap_or_default();
+    let buffer = limits
+        .split_whitespace()
+        .nth(2)
+        .and_then(|most| most.parse().ok());
+    let (size, each) = (5_000, 750);
+    let needed = (buffer.unwrap_or(4 << 20) + (1 << 20)) / size + 1200;
+    let batches = needed.div_ceil(each);
+    let data = format!(
+        r#"{{"text":"{}"}}"#,
+        "x".repeat(usize::try_from(size).unwrap())
+    );
     for batch in 0..batches {
         let markers: Vec<String> = (0..each)
             .map(|n| {
