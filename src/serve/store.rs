@@ -404,14 +404,15 @@ fn put_aside(path: &Path, error: &rusqlite::Error, note: &Mutex<Option<String>>)
         name.push(ending);
         PathBuf::from(name)
     };
-    let endings = (1..=SET_ASIDE).map(|n| match n {
+    let ending = |n: usize| match n {
         1 => ".damaged".to_owned(),
         n => format!(".damaged-{n}"),
-    });
-    let free = endings
-        .clone()
-        .find(|ending| !with(ending).exists() && !with(&format!("{ending}-wal")).exists());
-    let ending = free.or(endings.last()).unwrap_or_default();
+    };
+    let is_free = |n: &usize| {
+        let ending = ending(*n);
+        !with(&ending).exists() && !with(&format!("{ending}-wal")).exists()
+    };
+    let ending = ending((1..=SET_ASIDE).find(is_free).unwrap_or(SET_ASIDE));
     let to = with(&ending);
     let text = format!(
         "{} was damaged ({error}) and is now {}",

@@ -107,8 +107,8 @@ fn a_listener_that_does_not_read_is_let_go_and_misses_nothing_when_it_comes_agai
         .split_whitespace()
         .nth(2)
         .and_then(|most| most.parse().ok());
-    let (size, each) = (5_000, 750);
-    let needed = (buffer.unwrap_or(4 << 20) + (1 << 20)) / size + 1200;
+    let (size, each): (i64, i64) = (5_000, 750);
+    let needed = (buffer.unwrap_or(4_i64 << 20) + (1 << 20)) / size + 1200;
     let batches = needed.div_ceil(each);
     let data = format!(
         r#"{{"text":"{}"}}"#,
