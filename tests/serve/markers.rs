@@ -91,7 +91,7 @@ fn a_listener_that_does_not_read_is_let_go_and_misses_nothing_when_it_comes_agai
         let mut stream = server.connect();
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n"));
         let request = format!(
-            "GET /api/v1/events?only=marker HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+            "GET /api/v1/events?only=marker HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
             last.unwrap_or_default()
         );
         stream.write_all(request.as_bytes()).unwrap();
@@ -109,7 +109,7 @@ fn a_listener_that_does_not_read_is_let_go_and_misses_nothing_when_it_comes_agai
         .and_then(|most| most.parse().ok());
     let (size, each): (i64, i64) = (5_000, 750);
     let needed = (buffer.unwrap_or(4_i64 << 20) + (1 << 20)) / size + 1200;
-    let batches = needed.div_ceil(each);
+    let batches = needed / each + 1;
     let data = format!(
         r#"{{"text":"{}"}}"#,
         "x".repeat(usize::try_from(size).unwrap())
