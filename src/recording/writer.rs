@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
-use super::name::{FileName, InitId};
+use super::name::{FileName, InitId, MOST_NUMBER};
 use super::tree::Rendition;
 
 /// Held by the one process that writes a rendition; released when it ends, however it ends. The file
@@ -72,10 +72,15 @@ impl Lock {
             let bytes = numbers.get(at..).and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
         };
+        let all = [number(0), number(8), number(16)];
+        if all.iter().any(|number| *number > MOST_NUMBER) {
+            return Ok(Numbers::default());
+        }
+        let [newest_file, media_sequence, discontinuity_sequence] = all;
         Ok(Numbers {
-            newest_file: number(0),
-            media_sequence: number(8),
-            discontinuity_sequence: number(16),
+            newest_file,
+            media_sequence,
+            discontinuity_sequence,
         })
     }
 
