@@ -1,8 +1,8 @@
 """Collects the licences of everything that is linked or embedded into the program.
 
-`notices.py PROGRAM_ROOT` prints one text: each licence once, with the crates of `cargo tree` and the npm packages of
-the dashboard that it is from. A crate that brings no licence file is named with what its manifest says. Needs
-the sources that cargo and npm have fetched already; the network is not used.
+`notices.py FOLDER_OF_THE_SOURCES` prints one text: each licence once, with the crates of `cargo tree` and the
+npm packages of the dashboard that it is from. A crate that brings no licence file is named with what its
+manifest says. Needs the sources that cargo and npm have fetched already; the network is not used.
 """
 
 import json
@@ -18,7 +18,19 @@ PREFIXES = ("licen", "copying", "notice", "copyright", "unlicense")
 def linked_crates(root: Path) -> list[tuple[str, str, Path]]:
     """Name and version, licence expression and folder of each crate in the program, without its tests."""
     tree = subprocess.run(
-        ["cargo", "tree", "--locked", "--package", "camring", "--edges", "normal", "--prefix", "none", "--format", "{p}"],
+        [
+            "cargo",
+            "tree",
+            "--locked",
+            "--package",
+            "camring",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ],
         cwd=root,
         check=True,
         capture_output=True,
@@ -27,11 +39,19 @@ def linked_crates(root: Path) -> list[tuple[str, str, Path]]:
     linked = {tuple(line.split()[:2]) for line in tree.splitlines() if line.strip()}
     metadata = json.loads(
         subprocess.run(
-            ["cargo", "metadata", "--locked", "--format-version", "1"], cwd=root, check=True, capture_output=True, text=True
+            ["cargo", "metadata", "--locked", "--format-version", "1"],
+            cwd=root,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
     )
     return sorted(
-        (f"{package['name']} {package['version']}", package["license"] or "", Path(package["manifest_path"]).parent)
+        (
+            f"{package['name']} {package['version']}",
+            package["license"] or "",
+            Path(package["manifest_path"]).parent,
+        )
         for package in metadata["packages"]
         if package["source"] and (package["name"], f"v{package['version']}") in linked
     )
@@ -58,13 +78,17 @@ def notices(packages: list[tuple[str, str, Path]]) -> str:
     texts: dict[str, list[str]] = defaultdict(list)
     for name, expression, folder in packages:
         files = [
-            path for path in sorted(folder.iterdir()) if path.is_file() and path.name.lower().startswith(PREFIXES)
+            path
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.name.lower().startswith(PREFIXES)
         ]
         for path in files:
             texts[path.read_text(errors="replace").strip()].append(f"{name} ({expression})")
         if not files:
             texts["(no licence file in the package)"].append(f"{name} ({expression})")
-    parts = ["camring is linked with, or embeds, the software below. Each licence stands under those whose it is."]
+    parts = [
+        "camring is linked with, or embeds, the software below. Each licence stands under those whose it is."
+    ]
     for text, owners in sorted(texts.items(), key=lambda item: item[1]):
         parts.append("=" * 78 + "\n" + "\n".join(dict.fromkeys(owners)) + "\n\n" + text)
     return "\n\n".join(parts) + "\n"
