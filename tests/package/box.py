@@ -546,9 +546,8 @@ def main() -> int:
                 upgrade(box)
                 removal(box)
             except AssertionError:
-                journal = subprocess.run([*box.door(), "journalctl", "-u", "camring", "--no-pager", "-n", "60"],
-                                         capture_output=True, text=True, check=False)  # fmt: skip
-                say(journal.stdout)
+                log = [*box.door(), "journalctl", "-u", "camring", "--no-pager", "-n", "60"]
+                say(subprocess.run(log, capture_output=True, text=True, check=False).stdout)
                 raise
     except AssertionError as error:
         say(f"{error}\n{checks} passed, 1 failed in {time.monotonic() - began:.1f}s")
