@@ -32,10 +32,7 @@ fn every_command_and_the_configuration_have_a_manual_page() {
     let made = manual::man(folder.path()).unwrap();
     for name in commands() {
         let page = fs::read_to_string(folder.path().join(format!("camring-{name}.1"))).unwrap();
-        assert!(
-            page.contains(&format!("\\fBcamring {name}\\fR")),
-            "{page}"
-        );
+        assert!(page.contains(&format!("\\fBcamring {name}\\fR")), "{page}");
         let mut cli = Cli::command();
         cli.build();
         for option in cli.find_subcommand(&name).unwrap().get_arguments() {
