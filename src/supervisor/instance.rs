@@ -224,6 +224,10 @@ fn give_to_group(path: &Path, name: &str) {
             return;
         }
     };
+    // As under systemd, where the process is of that group, and may not call chown.
+    if fs::metadata(path).is_ok_and(|made| made.gid() == gid) {
+        return;
+    }
     if let Err(error) = std::os::unix::fs::chown(path, None, Some(gid)) {
         tracing::warn!(
             "cannot give {} to group {name}: {error}; its members cannot attach",
