@@ -341,6 +341,13 @@ table! {
 }
 
 table! {
+    /// `[log]`
+    RawLog {
+        format: String,
+    }
+}
+
+table! {
     /// `[http]`
     RawHttp {
         listen: String,
@@ -428,12 +435,13 @@ pub struct RawConfig {
     pub limits: RawLimits,
     pub retry: RawRetry,
     pub http: RawHttp,
+    pub log: RawLog,
     pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
 
 const TOP: &[&str] = &[
-    "site", "ring", "decode", "limits", "retry", "http", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "http", "log", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -459,6 +467,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("", TOP),
     ("site", RawSite::KEYS),
     ("http", RawHttp::KEYS),
+    ("log", RawLog::KEYS),
     ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),
@@ -495,6 +504,7 @@ impl RawConfig {
             limits: read!(RawLimits, "limits"),
             retry: read!(RawRetry, "retry"),
             http: read!(RawHttp, "http"),
+            log: read!(RawLog, "log"),
             record: read!(RawRecord, "record"),
             cameras: top
                 .subs("camera", problems)

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use super::index::Index;
 use super::library::Library;
 use super::markers::Snapper;
+use super::metrics::Requests;
 use super::retention::Keeper;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
@@ -67,6 +68,8 @@ pub struct App {
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// What was answered, for `GET /metrics`.
+    pub requests: Requests,
     /// Room for those who listen to events.
     pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
@@ -111,6 +114,7 @@ impl App {
             retention,
             workers: Workers::new(cores()),
             snapper: Snapper::default(),
+            requests: Requests::default(),
             readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),

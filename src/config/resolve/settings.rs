@@ -7,8 +7,10 @@ use secrecy::SecretString;
 use serde_spanned::Spanned;
 
 use super::super::error::{Problem, nearest};
+use super::super::log::LogFormat;
 use super::super::raw::{
-    DurationText, Field, RawCpu, RawDecode, RawLimits, RawRetry, RawRing, RawStream, SizeText,
+    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawRetry, RawRing, RawStream,
+    SizeText,
 };
 use super::super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Transport};
 use super::super::value::{self, show_duration, show_size};
@@ -134,6 +136,12 @@ impl Resolver<'_> {
         }
         self.problems.push(problem);
         None
+    }
+
+    pub(super) fn log_format(&mut self, raw: &RawLog) -> LogFormat {
+        let formats = LogFormat::ALL.map(|format| (format.name(), format));
+        let written = self.word("format", &raw.format, &formats, None);
+        written.unwrap_or_default()
     }
 
     pub(super) fn ring(&mut self, base: Ring, raw: &RawRing, camera: Option<&str>) -> Ring {
