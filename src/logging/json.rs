@@ -1,9 +1,8 @@
 //! A log as JSON: one object on each line, for programs.
 //!
 //! ```json
-//! {"timestamp":"2026-11-21T09:00:00.123456Z","level":"WARN","target":"camring::supervisor::child",
-//!  "camera":"front-door","message":"the reader ended: killed by SIGKILL","fields":{"after":3},
-//!  "spans":["reader"]}
+//! {"camera":"front-door","fields":{"after":3},"level":"WARN","message":"the reader ended: killed by SIGKILL",
+//!  "spans":["reader"],"target":"camring::supervisor::child","timestamp":"2026-11-21T09:00:00.123456Z"}
 //! ```
 //!
 //! `camera` is the event's own field or that of the span around it; `fields` are all others, those of spans

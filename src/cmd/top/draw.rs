@@ -215,7 +215,7 @@ fn latency(c: &CameraStatus) -> String {
     }
 }
 
-/// A count in at most six characters.
+/// A count in few characters.
 pub fn short(count: u64) -> String {
     match count {
         0..100_000 => count.to_string(),
@@ -374,7 +374,7 @@ fn pane(frame: &mut Frame<'_>, model: &mut Model, area: Rect, looks: Looks) {
 fn overlay(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let lines = help::lines();
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX) + 2;
-    let width = 64.min(area.width);
+    let width = 70.min(area.width);
     let inside = Rect {
         x: area.x + (area.width - width) / 2,
         y: area.y,
