@@ -126,7 +126,7 @@ struct Top {
 
 const SIZE: Winsize = Winsize {
     ws_row: 24,
-    ws_col: 110,
+    ws_col: 130,
     ws_xpixel: 0,
     ws_ypixel: 0,
 };
