@@ -47,6 +47,35 @@ pub struct Global {
     /// "info,camring::supervisor=debug" [default: $CAMRING_LOG, then info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
+
+    /// How logs are written [default: $CAMRING_LOG_FORMAT, then [log] format of the configuration, then
+    /// auto: for the journal where it reads them, else text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormatArg>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// For the journal where it reads them, else text
+    Auto,
+    /// Lines for people
+    Text,
+    /// One JSON object on each line
+    Json,
+    /// Lines that begin with their priority
+    Journal,
+}
+
+impl From<LogFormatArg> for config::LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Auto => Self::Auto,
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+            LogFormatArg::Journal => Self::Journal,
+        }
+    }
 }
 
 /// What to do.
@@ -98,6 +127,18 @@ Examples:
   camring status --watch
   camring status --json | jq -r '.cameras[] | select(.state != \"streaming\") | .name'")]
     Status(StatusArgs),
+
+    /// Watch all cameras in the terminal
+    #[command(after_help = "\
+Needs a terminal; works over ssh, and in one of any size. Enter shows everything of a camera, with what
+to do about its problem; ? shows the keys. When the daemon goes away, it waits for it. NO_COLOR=1
+leaves colours out.
+
+Examples:
+  camring top
+  camring top --interval 5s
+  ssh -t box camring top")]
+    Top(TopArgs),
 
     /// Print one line for each frame of a camera
     #[command(after_help = "\
@@ -275,6 +316,18 @@ pub struct StatusArgs {
         value_parser = duration
     )]
     pub watch: Option<Duration>,
+
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArg,
+}
+
+/// `camring top`
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// How often to look
+    #[arg(long, short, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
 
     /// Where to ask.
     #[command(flatten)]

@@ -2,11 +2,18 @@
 //!
 //! Where the journal reads standard error, each line starts with its priority (sd-daemon(3)) and
 //! has no time and no colour: the journal has its own. Everywhere else lines have UTC and, on a
-//! terminal, colours. What retina and others log through `log` comes out the same way.
+//! terminal, colours. Or, where asked for, one JSON object on each line ([`json`]). What retina and others
+//! log through `log` comes out the same way.
+//!
+//! Promises: whatever a camera sends, a message is one line (in the journal, as many as it has), and none
+//! that another process seems to have written.
 #![deny(unsafe_code)]
+
+mod json;
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -19,10 +26,13 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cmd;
-use crate::config::Style;
+use crate::config::{LogFormat, Style};
 
 /// The environment variable that holds a level or filter.
 pub const VARIABLE: &str = "CAMRING_LOG";
+
+/// The environment variable that holds the format: children get it, too.
+pub const FORMAT_VARIABLE: &str = "CAMRING_LOG_FORMAT";
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -38,20 +48,66 @@ pub enum LoggingError {
         /// What was given.
         given: String,
     },
+    /// No format.
+    #[error(
+        "$CAMRING_LOG_FORMAT has {0:?}, which is no format: must be auto, text, json or journal"
+    )]
+    Format(String),
     /// Somebody has set up logging before.
     #[error("logging is set up already")]
     Twice,
+}
+
+/// The format that holds: as given, or as the variable says, or as configured.
+///
+/// # Errors
+/// The variable has something else in it.
+pub fn format(
+    given: Option<LogFormat>,
+    configured: impl FnOnce() -> Option<LogFormat>,
+) -> Result<LogFormat, LoggingError> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let variable = std::env::var(FORMAT_VARIABLE).unwrap_or_default();
+    match variable.trim() {
+        "" => Ok(configured().unwrap_or_default()),
+        text => LogFormat::from_name(text).ok_or_else(|| LoggingError::Format(text.to_owned())),
+    }
+}
+
+/// As set up, for [`for_children`].
+static CHOSEN: OnceLock<LogFormat> = OnceLock::new();
+
+/// What children get in their environment, so that they log as this process does.
+pub fn for_children() -> Option<(&'static str, &'static str)> {
+    let chosen = CHOSEN.get()?;
+    Some((FORMAT_VARIABLE, chosen.name()))
 }
 
 /// Sets up logging for the process. `given` is `--log`; without it, `$CAMRING_LOG`, then `info`.
 ///
 /// # Errors
 /// The level or filter is none; or a second call.
-pub fn start(given: Option<&str>) -> Result<(), LoggingError> {
+pub fn start(given: Option<&str>, format: LogFormat) -> Result<(), LoggingError> {
     let filter = filter(given, std::env::var(VARIABLE).ok().as_deref())?;
-    let format = match journal_reads_stderr() {
-        true => Format::Journal,
-        false => Format::Terminal,
+    let journal = journal_reads_stderr();
+    let _ = CHOSEN.set(format);
+    let format = match format {
+        LogFormat::Auto if journal => Format::Journal,
+        LogFormat::Auto | LogFormat::Text => Format::Terminal,
+        LogFormat::Journal => Format::Journal,
+        LogFormat::Json => {
+            return tracing_subscriber::fmt()
+                .with_writer(io::stderr)
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .fmt_fields(json::Fields)
+                .event_format(json::Json { priority: journal })
+                .finish()
+                .try_init()
+                .map_err(|_| LoggingError::Twice);
+        }
     };
     tracing_subscriber::fmt()
         .with_writer(crate::sys::stderr::line)
@@ -225,19 +281,28 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    pub(super) struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     /// What the format makes of some events.
     fn lines(format: Format, log: impl FnOnce()) -> String {
-        #[derive(Clone, Default)]
-        struct Sink(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Sink {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let sink = Sink::default();
         let writer = sink.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -247,8 +312,7 @@ mod tests {
             .event_format(format)
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        sink.text()
     }
 
     #[test]
@@ -290,6 +354,15 @@ mod tests {
             assert!(error.starts_with(source), "{error}");
         }
         assert!(filter(Some("info,retina=debug"), None).is_ok());
+        let configured = || Some(LogFormat::Journal);
+        assert_eq!(
+            super::format(Some(LogFormat::Json), configured).unwrap(),
+            LogFormat::Json
+        );
+        if std::env::var_os(FORMAT_VARIABLE).is_none() {
+            assert_eq!(super::format(None, configured).unwrap(), LogFormat::Journal);
+            assert_eq!(super::format(None, || None).unwrap(), LogFormat::Auto);
+        }
         assert!(filter(Some("WARN"), Some("loud")).is_ok());
         // What a camera says is left out, unless it is asked for.
         for (given, variable, filters) in [

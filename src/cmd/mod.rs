@@ -15,6 +15,7 @@ pub mod serve;
 pub mod snapshot;
 pub mod status;
 pub mod tail;
+pub mod top;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,13 @@ pub struct NoDaemon(pub String);
 /// The process, from its arguments to its exit code.
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    if let Err(error) = logging::start(global.log.as_deref()) {
+    let configured = || match &command {
+        Command::Run(_) => config::log_format_of(global.config.as_deref()),
+        _ => None,
+    };
+    let format = logging::format(global.log_format.map(Into::into), configured);
+    let started = format.and_then(|format| logging::start(global.log.as_deref(), format));
+    if let Err(error) = started {
         complain(&format!("camring: {error}"));
         return ExitCode::from(EXIT_USAGE);
     }
@@ -52,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(args, &global),
         Command::Check(args) => check::run(args, &global),
         Command::Status(args) => status::run(args, &global),
+        Command::Top(args) => top::run(args, &global),
         Command::Tail(args) => tail::run(args, &global),
         Command::Snapshot(args) => snapshot::run(args, &global),
         Command::Pipe(args) => pipe::run(args, &global),

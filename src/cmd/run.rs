@@ -38,33 +38,33 @@ pub fn spawner() -> i32 {
 
 /// A fork of the spawner becomes what records a stream.
 fn hls(control: ControlSocket) -> i32 {
-    if let Err(error) = logging::start(None) {
-        eprintln!("camring hls: {error}");
-    }
+    log("hls");
     hls::main(control)
 }
 
 /// A fork of the spawner becomes a reader. Logging starts only here: the template itself draws no
 /// random number, and must hold no lock that a fork would inherit.
 fn reader(control: ControlSocket) -> i32 {
-    if let Err(error) = logging::start(None) {
-        eprintln!("camring reader: {error}");
-    }
+    log("reader");
     reader::main(control)
 }
 
 /// The process for HTTP and recordings. Returns its exit code.
 pub fn serve() -> i32 {
-    if let Err(error) = logging::start(None) {
-        eprintln!("camring serve: {error}");
-    }
+    log("serve");
     serve::main()
 }
 
 /// A process that decodes what was recorded, for the server. Returns its exit code.
 pub fn worker() -> i32 {
-    if let Err(error) = logging::start(None) {
-        eprintln!("camring worker: {error}");
-    }
+    log("worker");
     worker::main()
+}
+
+/// Sets up logging as the supervisor's environment says.
+fn log(who: &str) {
+    let format = logging::format(None, || None);
+    if let Err(error) = format.and_then(|format| logging::start(None, format)) {
+        eprintln!("camring {who}: {error}");
+    }
 }

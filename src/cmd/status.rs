@@ -253,7 +253,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Without control characters: parts of it may come from a camera.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
@@ -272,7 +272,7 @@ fn bytes(value: &Value) -> String {
     )
 }
 
-fn age(ms: u64) -> String {
+pub(super) fn age(ms: u64) -> String {
     if ms < 10_000 {
         format!("{ms}ms")
     } else {
@@ -280,7 +280,7 @@ fn age(ms: u64) -> String {
     }
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         s if s < 60 => format!("{s}s"),
         s if s < 3600 => format!("{}m{:02}s", s / 60, s % 60),

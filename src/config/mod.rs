@@ -8,6 +8,7 @@
 pub mod edit;
 mod error;
 mod http;
+mod log;
 pub mod mask;
 pub mod memory;
 mod network;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
 pub use http::Http;
 pub use network::Network;
+pub use log::LogFormat;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
@@ -147,6 +149,15 @@ pub fn socket_of(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
     Err(ConfigError::Invalid(Box::new(Report::new(
         &path, &text, problems,
     ))))
+}
+
+/// `[log] format` of the site at `path` (or as [`load`] looks for it), if it is written there and is one.
+/// What is wrong with the file is for [`load`] to say, which comes next and whose words are logged.
+pub fn log_format_of(path: Option<&Path>) -> Option<LogFormat> {
+    let (_, text, _) = read_text(path).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let raw = raw::RawConfig::read(table.get_ref(), &mut Vec::new());
+    LogFormat::from_name(raw.log.format.set()?.get_ref())
 }
 
 fn open(path: Option<&Path>) -> Result<(PathBuf, File), ConfigError> {

@@ -346,6 +346,9 @@ table! {
     RawNetwork {
         dscp: i64,
         receive_buffer: SizeText,
+    /// `[log]`
+    RawLog {
+        format: String,
     }
 }
 
@@ -439,12 +442,14 @@ pub struct RawConfig {
     pub retry: RawRetry,
     pub network: RawNetwork,
     pub http: RawHttp,
+    pub log: RawLog,
     pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
 
 const TOP: &[&str] = &[
     "site", "ring", "decode", "limits", "retry", "network", "http", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "http", "log", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -471,6 +476,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("", TOP),
     ("site", RawSite::KEYS),
     ("http", RawHttp::KEYS),
+    ("log", RawLog::KEYS),
     ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),
@@ -509,6 +515,7 @@ impl RawConfig {
             retry: read!(RawRetry, "retry"),
             network: read!(RawNetwork, "network"),
             http: read!(RawHttp, "http"),
+            log: read!(RawLog, "log"),
             record: read!(RawRecord, "record"),
             cameras: top
                 .subs("camera", problems)

@@ -82,6 +82,7 @@ impl<'a> Resolver<'a> {
         let network = self.network(Network::default(), &raw.network, None);
         let limits = self.limits(&raw.limits);
         let http = self.http(&raw.http);
+        let log_format = self.log_format(&raw.log);
         let (record, retention, max_encoders) = self.record_site(&raw.record);
         let base = Base {
             ring,
@@ -113,6 +114,7 @@ impl<'a> Resolver<'a> {
             limits,
             retry,
             http,
+            log_format,
             retention,
             max_encoders,
             streams,

@@ -17,6 +17,7 @@ use url::Url;
 
 use super::http::Http;
 use super::network::Network;
+use super::log::LogFormat;
 use super::record::{Record, Retention};
 use super::view::View;
 
@@ -39,6 +40,8 @@ pub struct Site {
     pub retry: Retry,
     /// Where the API and the dashboard are.
     pub http: Http,
+    /// How the daemon's processes log, unless the command line or the environment say otherwise.
+    pub log_format: LogFormat,
     /// What is kept of what is recorded.
     pub retention: Retention,
     /// How many streams may be encoded at a time, at least one.

@@ -10,6 +10,20 @@ pub const BUCKETS: usize = 64;
 /// The unit of the finest buckets, as a power of two in nanoseconds: 16.4 µs.
 const UNIT_BITS: u32 = 14;
 
+/// Limits at which buckets end, from 0.52 ms to 1.07 s: every fourth one. What is counted below each is
+/// exact, so that a coarser histogram can be told without guessing.
+pub const LIMITS_NS: [u64; 12] = {
+    let mut limits = [0; 12];
+    let mut i = 0;
+    while i < limits.len() {
+        limits[i] = 1 << (UNIT_BITS as usize + FIRST_LIMIT + i);
+        i += 1;
+    }
+    limits
+};
+/// The first of [`LIMITS_NS`], as a power of two in units.
+const FIRST_LIMIT: usize = 5;
+
 /// The bucket of a latency.
 pub(super) fn bucket(ns: u64) -> usize {
     let units = ns >> UNIT_BITS;
@@ -50,6 +64,28 @@ impl Histogram {
             *delta = now.saturating_sub(*then);
         }
         delta
+    }
+
+    /// This with what was counted before on another page.
+    pub fn after(&self, earlier: &Histogram) -> Histogram {
+        let mut sum = *self;
+        for (sum, before) in sum.0.iter_mut().zip(&earlier.0) {
+            *sum = sum.saturating_add(*before);
+        }
+        sum
+    }
+
+    /// How many are under the first of [`LIMITS_NS`], from each to the next, and from the last one up.
+    pub fn coarse(&self) -> [u64; LIMITS_NS.len() + 1] {
+        let begins = |limit: usize| match limit {
+            0 => 0,
+            limit if limit > LIMITS_NS.len() => BUCKETS,
+            limit => bucket(LIMITS_NS[limit - 1]),
+        };
+        std::array::from_fn(|i| {
+            let counts = &self.0[begins(i)..begins(i + 1)];
+            counts.iter().fold(0, |sum: u64, n| sum.saturating_add(*n))
+        })
     }
 
     /// The latency that a share of `quantile` (0 to 1) of all does not exceed, in milliseconds,
@@ -103,6 +139,28 @@ mod tests {
             let got = histogram.quantile_ms(quantile).unwrap();
             assert!((got - truth).abs() <= truth / 4.0, "{quantile}: {got}");
         }
+    }
+
+    #[test]
+    fn a_coarser_histogram_is_exact_at_its_limits() {
+        let mut histogram = Histogram::default();
+        let mut counted = [0; LIMITS_NS.len() + 1];
+        let mut ns = 1000u64;
+        while ns < 20_000_000_000 {
+            histogram.0[bucket(ns)] += 1;
+            counted[LIMITS_NS.partition_point(|limit| *limit <= ns)] += 1;
+            ns += ns / 7 + 1;
+        }
+        for limit in LIMITS_NS {
+            assert_eq!(begin(bucket(limit)), limit, "a bucket begins there");
+        }
+        assert_eq!(histogram.coarse(), counted);
+        assert!(counted.iter().all(|count| *count > 0), "{counted:?}");
+        let twice = histogram.after(&histogram).coarse();
+        assert_eq!(twice, counted.map(|count| count * 2));
+        let absurd = Histogram([u64::MAX; BUCKETS]);
+        assert_eq!(absurd.after(&absurd), absurd);
+        assert_eq!(absurd.coarse()[0], u64::MAX);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use histogram::{BUCKETS, Histogram};
+pub use histogram::{BUCKETS, Histogram, LIMITS_NS};
 pub use page::{Counters, Figures, Health, ViewCounters, ViewFigures};
 pub use watch::{Snapshot, Watch, sweep_stale};
 

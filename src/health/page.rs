@@ -114,6 +114,8 @@ counters! {
         audio_frames,
         /// Times that software took over from hardware.
         hardware_fallbacks,
+        /// What [`Health::record_latency_ns`] counted altogether, in nanoseconds.
+        latency_ns,
     }
     present {
         /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
@@ -317,6 +319,7 @@ impl Health {
     /// Counts one frame's way from the arrival of its last packet to its publication.
     pub fn record_latency_ns(&self, ns: u64) {
         self.page().latency[bucket(ns)].fetch_add(1, Ordering::Relaxed);
+        self.latency_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// The counters of the view at this place in the configuration. `None`: there can be none.

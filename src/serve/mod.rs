@@ -21,6 +21,7 @@ mod http;
 pub mod index;
 mod library;
 pub mod markers;
+pub mod metrics;
 mod problem;
 mod process;
 pub mod retention;

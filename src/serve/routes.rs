@@ -11,7 +11,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{App, api, assets, dash, guard, hls, problem};
+use super::{App, api, assets, dash, guard, hls, metrics, problem};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -34,6 +34,7 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::health::routes())
         .merge(api::events::routes())
         .merge(api::media::routes())
+        .merge(metrics::routes())
         .merge(assets::routes())
         .split_for_parts();
     router
@@ -52,6 +53,11 @@ pub fn all(app: Arc<App>) -> Router {
                 .gzip(true)
                 .compress_when(text_only()),
         )
+        // Outside of all: what is refused is counted, too.
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            metrics::middleware,
+        ))
         .with_state(app)
 }
 

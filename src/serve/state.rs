@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use super::index::Index;
 use super::library::Library;
 use super::markers::Snapper;
+use super::metrics::Requests;
 use super::retention::Keeper;
 use super::room::Room;
 use super::site::SiteView;
@@ -70,6 +71,8 @@ pub struct App {
     pub store: Store,
     /// What `GET /api/v1/events` passes on.
     pub events: broadcast::Sender<Event>,
+    /// What was answered, for `GET /metrics`.
+    pub requests: Requests,
     /// Room for those who listen to events.
     pub readers: Arc<Semaphore>,
     /// The daemon's supervisor, if there is one.
@@ -136,6 +139,7 @@ impl App {
                 long_busy,
             ),
             snapper: Snapper::default(),
+            requests: Requests::default(),
             readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),
             events: broadcast::Sender::new(EVENTS),

@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use tokio::sync::watch;
 
 use super::budget::Refusal;
+use super::ends::Failures;
 use super::outbox::Outbox;
 use super::policy;
 use super::recorder::Recorder;
@@ -338,12 +339,17 @@ pub(super) struct Life {
     pub pid: Option<Pid>,
     pub cpus: Vec<u32>,
     pub restarts: u32,
+    pub failures: Failures,
     pub watch: Option<Watch>,
     pub rollup: Option<usage::Rollup>,
     pss: Option<u64>,
     ticks: u64,
     /// Sums of all earlier readers.
     before: Figures,
+    latency_before: Histogram,
+    /// CPU time of earlier readers, and of this one as of the last tick.
+    cpu_before_ns: u64,
+    cpu_ns: u64,
     views_before: [ViewFigures; View::MAX_VIEWS],
     samples: VecDeque<Sample>,
 }
@@ -367,6 +373,10 @@ pub(super) struct Report {
     pub clock: Option<ClockSource>,
     pub rates: Rates,
     pub latency_ms: Option<(f64, f64)>,
+    /// Over all readers.
+    pub latency: Histogram,
+    /// Of all readers so far.
+    pub cpu_ns: u64,
     pub memory_bytes: Option<u64>,
     /// Sums over all readers, by place in the configuration.
     pub views: [ViewReport; View::MAX_VIEWS],
@@ -399,11 +409,15 @@ impl Life {
             pid: None,
             cpus: Vec::new(),
             restarts: 0,
+            failures: Failures::default(),
             watch: None,
             rollup: None,
             pss: None,
             ticks: 0,
             before: Figures::default(),
+            latency_before: Histogram::default(),
+            cpu_before_ns: 0,
+            cpu_ns: 0,
             views_before: <[ViewFigures; View::MAX_VIEWS]>::default(),
             samples: VecDeque::new(),
         }
@@ -433,12 +447,15 @@ impl Life {
             for (before, last) in self.views_before.iter_mut().zip(&last.views) {
                 *before = last.after(before);
             }
+            self.latency_before = last.latency.after(&self.latency_before);
             let last_frame_ns = self.before.last_frame_ns;
             self.before = last.figures.after(&self.before);
             if self.before.last_frame_ns == 0 {
                 self.before.last_frame_ns = last_frame_ns;
             }
         }
+        self.cpu_before_ns = self.cpu_before_ns.saturating_add(self.cpu_ns);
+        self.cpu_ns = 0;
         self.pid = None;
         self.rollup = None;
         self.pss = None;
@@ -452,10 +469,12 @@ impl Life {
         if self.samples.len() > WINDOW {
             self.samples.pop_front();
         }
+        let cpu_ns = self.pid.and_then(usage::cpu_time_ns);
+        self.cpu_ns = cpu_ns.unwrap_or(self.cpu_ns);
         self.samples.push_back(Sample {
             at: Instant::now(),
             snapshot: snapshot.clone(),
-            cpu_ns: self.pid.and_then(usage::cpu_time_ns),
+            cpu_ns,
         });
         if self.ticks.is_multiple_of(PSS_EVERY) {
             self.pss = self.rollup.as_ref().and_then(usage::Rollup::pss_bytes);
@@ -519,6 +538,11 @@ impl Life {
             clock: now.as_ref().and_then(|now| now.clock),
             rates: self.rates(),
             latency_ms: now.as_ref().and_then(|now| self.latency_ms(&now.latency)),
+            latency: match &now {
+                Some(now) => now.latency.after(&self.latency_before),
+                None => self.latency_before,
+            },
+            cpu_ns: self.cpu_before_ns.saturating_add(self.cpu_ns),
             memory_bytes: self.pss.or_else(|| usage::resident_bytes(self.pid?)),
         }
     }

@@ -55,6 +55,8 @@ struct End {
     exit: Option<Exit>,
     /// Its own last words, or what the supervisor held against it.
     reason: Option<String>,
+    /// The supervisor ended it.
+    condemned: bool,
     ran: Duration,
 }
 
@@ -132,6 +134,8 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
                     pause = Duration::ZERO;
                     continue;
                 }
+                let failures = &mut camera.life.borrow_mut().failures;
+                failures.count(end.exit, end.condemned);
                 if crashed(end.exit) {
                     // Not while another camera waits for it to fork.
                     tokio::select! {
@@ -147,6 +151,7 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
             Err(error) => {
                 supervisor.placement.borrow_mut().remove(camera.index);
                 pause = backoff.next(Duration::ZERO, fastrand::f64());
+                camera.life.borrow_mut().failures.not_started += 1;
                 (
                     State::Failed,
                     format!("no reader could be started: {error}"),
@@ -270,6 +275,7 @@ impl<'a> Reader<'a> {
         }
         End {
             exit,
+            condemned: self.verdict.is_some(),
             reason: self.verdict.or(self.last_words),
             ran,
         }

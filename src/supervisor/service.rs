@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::ends::{at, crashed, describe, printable};
+use super::ends::{Failures, at, crashed, describe, printable};
 use super::policy::{self, Backoff, Heartbeat};
 use super::reaper::Watched;
 use super::{Supervisor, template::ForkError};
@@ -125,10 +125,13 @@ pub(super) struct Life {
     since_unix_ms: u64,
     pid: Option<rustix::process::Pid>,
     restarts: u32,
+    failures: Failures,
     rollup: Option<usage::Rollup>,
     memory: Option<u64>,
     ticks: u64,
     cpu: VecDeque<(Instant, u64)>,
+    /// CPU time of all earlier processes.
+    cpu_before_ns: u64,
 }
 
 /// The same, for status.
@@ -139,7 +142,10 @@ pub(super) struct Report {
     pub since_unix_ms: u64,
     pub pid: Option<i32>,
     pub restarts: u32,
+    pub failures: Failures,
     pub cpu_percent: f64,
+    /// Of all processes so far, as of the last tick.
+    pub cpu_ns: u64,
     pub memory_bytes: Option<u64>,
 }
 
@@ -172,6 +178,11 @@ impl Life {
             self.memory = pss.or_else(|| usage::resident_bytes(pid));
         }
         self.ticks += 1;
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        let now = self.cpu.back().map_or(0, |(_, used)| *used);
+        self.cpu_before_ns.saturating_add(now)
     }
 
     fn cpu_percent(&self) -> f64 {
@@ -217,10 +228,12 @@ impl<J: Job> Service<J> {
                 since_unix_ms: clock::unix_ms(),
                 pid: None,
                 restarts: 0,
+                failures: Failures::default(),
                 rollup: None,
                 memory: None,
                 ticks: 0,
                 cpu: VecDeque::new(),
+                cpu_before_ns: 0,
             }),
         }
     }
@@ -242,7 +255,9 @@ impl<J: Job> Service<J> {
             since_unix_ms: life.since_unix_ms,
             pid: life.pid.map(|pid| pid.as_raw_pid()),
             restarts: life.restarts,
+            failures: life.failures,
             cpu_percent: life.cpu_percent(),
+            cpu_ns: life.cpu_ns(),
             memory_bytes: life.memory,
         }
     }
@@ -288,6 +303,7 @@ fn gone<J: Job>(supervisor: &Rc<Supervisor>, service: &Service<J>) {
         life.rollup = None;
         life.memory = None;
         life.ticks = 0;
+        life.cpu_before_ns = life.cpu_ns();
         life.cpu.clear();
     }
     service.outbox.borrow_mut().clear();
@@ -354,6 +370,8 @@ async fn try_keep<J: Job>(
                     pause = Duration::ZERO;
                     continue;
                 }
+                let failures = &mut service.life.borrow_mut().failures;
+                failures.count(end.exit, end.condemned);
                 if J::FORKED && crashed(end.exit) {
                     tokio::select! {
                         biased;
@@ -366,6 +384,7 @@ async fn try_keep<J: Job>(
             }
             Err(error) => {
                 again = true;
+                service.life.borrow_mut().failures.not_started += 1;
                 pause = backoff.next(Duration::ZERO, fastrand::f64());
                 format!("it could not be started: {error}")
             }
@@ -381,6 +400,8 @@ async fn try_keep<J: Job>(
 struct End {
     exit: Option<Exit>,
     reason: Option<String>,
+    /// The supervisor ended it.
+    condemned: bool,
     ran: Duration,
 }
 
@@ -440,6 +461,7 @@ impl<'a, J: Job> Child<'a, J> {
         gone(self.supervisor, self.service);
         End {
             exit,
+            condemned: self.verdict.is_some(),
             reason: self.verdict.or(self.last_words),
             ran: self.begun.elapsed(),
         }

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::camera::{Camera, ViewReport};
+pub use super::ends::Failures;
 use super::rings::Rings;
 use super::service::Phase;
 use crate::config::View;
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, DecodesWith, Decoding, Sound, State};
 use crate::reader::client::Choice;
-use crate::sys::clock;
+use crate::sys::{clock, usage};
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ pub struct Status {
     pub site: String,
     /// Since the daemon started.
     pub uptime_ms: u64,
+    /// CPU time of the supervisor.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// Resident memory of the supervisor; what it shares counts in full.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// Clients connected to the attach socket.
     pub clients: usize,
     /// What rings may take and take.
@@ -121,6 +128,9 @@ pub struct CameraStatus {
     pub activity: Option<Activity>,
     /// Since when that is so, RFC 3339, UTC.
     pub activity_since: Option<String>,
+    /// Access units received.
+    #[serde(default)]
+    pub access_units: u64,
     /// Pictures decoded.
     pub frames_decoded: u64,
     /// Frames published in the ring.
@@ -135,6 +145,9 @@ pub struct CameraStatus {
     pub reconnects: u64,
     /// Starts of the reader process after the first.
     pub restarts: u32,
+    /// Ends of it that nobody had asked for, by reason.
+    #[serde(default)]
+    pub failures: Failures,
     /// Bytes of access units received.
     pub bytes_in: u64,
     /// Age of the last published frame.
@@ -144,8 +157,14 @@ pub struct CameraStatus {
     pub latency_p50_ms: Option<f64>,
     /// The same: 99 % were faster.
     pub latency_p99_ms: Option<f64>,
+    /// Frames by latency since the daemon started.
+    #[serde(default)]
+    pub latency: LatencyStatus,
     /// CPU time of the reader, in percent of one core, over the last 10 s.
     pub cpu_percent: f64,
+    /// CPU time of all its readers, as of a second ago at most.
+    #[serde(default)]
+    pub cpu_ms: u64,
     /// Proportional memory (PSS) of the reader, at most 10 s old. Where the kernel does not tell
     /// it: resident memory.
     pub memory_bytes: Option<u64>,
@@ -167,6 +186,17 @@ pub struct CameraStatus {
     /// How it is recorded; null: it is not.
     #[serde(default)]
     pub recording: Option<RecordingStatus>,
+}
+
+/// Frames by latency: from the arrival of a frame's last packet to its publication. Sums since the daemon
+/// started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// What all of them took together.
+    pub sum_ms: f64,
+    /// How many took less than 0.524288 ms, from there to twice that, and so on; the last figure is of
+    /// those from 1073.741824 ms up. Exact: [`crate::health::LIMITS_NS`].
+    pub counts: Vec<u64>,
 }
 
 /// The recording of a stream. Counts are sums since the daemon started.
@@ -199,8 +229,14 @@ pub struct RecordingStatus {
     pub last_segment_age_ms: Option<u64>,
     /// Starts of the process after the first, but for those that were ordered.
     pub restarts: u32,
+    /// Ends of it that nobody had asked for, by reason.
+    #[serde(default)]
+    pub failures: Failures,
     /// CPU time of the process, in percent of one core, over the last 10 s.
     pub cpu_percent: f64,
+    /// CPU time of all its processes, as of a second ago at most.
+    #[serde(default)]
+    pub cpu_ms: u64,
     /// Its proportional memory (PSS), at most 10 s old.
     pub memory_bytes: Option<u64>,
 }
@@ -221,8 +257,14 @@ pub struct HttpStatus {
     pub pid: Option<i32>,
     /// Starts after the first, but for those that were ordered.
     pub restarts: u32,
+    /// Ends of it that nobody had asked for, by reason.
+    #[serde(default)]
+    pub failures: Failures,
     /// CPU time of the process, in percent of one core, over the last 10 s.
     pub cpu_percent: f64,
+    /// CPU time of all its processes, as of a second ago at most.
+    #[serde(default)]
+    pub cpu_ms: u64,
     /// Its proportional memory (PSS), at most 10 s old.
     pub memory_bytes: Option<u64>,
 }
@@ -252,6 +294,9 @@ pub struct ViewStatus {
     pub conversions: u64,
     /// What one conversion took, on average.
     pub conversion_ms: Option<f64>,
+    /// What all of them took together.
+    #[serde(default)]
+    pub conversions_ms: f64,
     /// Subscriptions to it.
     pub subscribers: usize,
     /// Size of its ring. 0: nobody has ever looked.
@@ -314,6 +359,8 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
         spawner_pid: supervisor.template.pid(),
         site: supervisor.site().name.clone(),
         uptime_ms: supervisor.started.elapsed().as_millis() as u64,
+        cpu_ms: usage::cpu_time_ns(rustix::process::getpid()).unwrap_or(0) / 1_000_000,
+        memory_bytes: usage::resident_bytes(rustix::process::getpid()),
         clients: supervisor.clients.borrow().total(),
         memory: MemoryStatus {
             rings_bytes: ledger.site,
@@ -361,7 +408,9 @@ fn http(supervisor: &Supervisor) -> Option<HttpStatus> {
         address: said.address,
         pid: service.pid,
         restarts: service.restarts,
+        failures: service.failures,
         cpu_percent: round(service.cpu_percent),
+        cpu_ms: service.cpu_ns / 1_000_000,
         memory_bytes: service.memory_bytes,
     })
 }
@@ -403,7 +452,9 @@ fn recording(supervisor: &Supervisor, camera: &Camera) -> Option<RecordingStatus
             .last_segment_unix_ms
             .map(|then| clock::unix_ms().saturating_sub(then)),
         restarts: service.restarts,
+        failures: service.failures,
         cpu_percent: round(service.cpu_percent),
+        cpu_ms: service.cpu_ns / 1_000_000,
         memory_bytes: service.memory_bytes,
     })
 }
@@ -441,6 +492,7 @@ fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
             .pid
             .and(known(figures.activity_since_unix_ms))
             .map(rfc3339),
+        access_units: figures.access_units,
         frames_decoded: figures.frames_decoded,
         frames_published: figures.frames_published,
         frames_dropped: FramesDropped {
@@ -461,12 +513,18 @@ fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
         glitches: figures.glitches,
         reconnects: figures.reconnects,
         restarts: life.restarts,
+        failures: life.failures,
         bytes_in: figures.bytes_in,
         last_frame_age_ms: known(figures.last_frame_ns)
             .map(|then| clock::monotonic_ns().saturating_sub(then) / 1_000_000),
         latency_p50_ms: report.latency_ms.map(|(p50, _)| round(p50)),
         latency_p99_ms: report.latency_ms.map(|(_, p99)| round(p99)),
+        latency: LatencyStatus {
+            sum_ms: round(figures.latency_ns as f64 / 1e6),
+            counts: report.latency.coarse().to_vec(),
+        },
         cpu_percent: round(report.rates.cpu_percent),
+        cpu_ms: report.cpu_ns / 1_000_000,
         memory_bytes: report.memory_bytes,
         ring_bytes: rings.bytes_in_use() + rings.bytes_replaced(),
         subscribers: rings.subscribers(),
@@ -502,6 +560,7 @@ fn view_status(rings: &Rings, index: u32, view: &View, report: &ViewReport) -> V
         },
         conversions: figures.converted,
         conversion_ms: mean_ns.map(|ns| round(ns as f64 / 1e6)),
+        conversions_ms: round(figures.convert_ns as f64 / 1e6),
         subscribers: rings.subscribers_of(kind),
         ring_bytes: rings.current(kind).map_or(0, |ring| ring.memory.len()),
     }

@@ -20,11 +20,12 @@ use super::policy;
 use super::reaper::{Reaper, Watched};
 use super::spawner::{self, ForkRequest, Role, SpawnerReply};
 use crate::control::{AsyncControl, ControlSocket, Received};
+use crate::logging;
 use crate::sys::process::{self, Exit};
 
 /// What children get of the environment. Everything else stays out: `${ENV}` secrets of the
 /// configuration, `NOTIFY_SOCKET` and `WATCHDOG_*`, `CREDENTIALS_DIRECTORY`.
-const ENVIRONMENT: [&str; 9] = [
+const ENVIRONMENT: [&str; 10] = [
     "LANG",
     "LC_ALL",
     "LD_LIBRARY_PATH",
@@ -32,6 +33,7 @@ const ENVIRONMENT: [&str; 9] = [
     "RUST_BACKTRACE",
     "RUST_LOG",
     "CAMRING_LOG",
+    "CAMRING_LOG_FORMAT",
     "JOURNAL_STREAM",
     "TZ",
 ];
@@ -270,6 +272,7 @@ pub(super) fn execute(
         .env_clear()
         .envs(environment)
         .envs(log.map(|log| ("CAMRING_LOG", log)))
+        .envs(logging::for_children())
         // Not in the terminal's foreground group: Ctrl-C is the supervisor's to hear.
         .process_group(0)
         .stdin(Stdio::from(theirs.into_fd()))

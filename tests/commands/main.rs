@@ -9,6 +9,7 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod tail;
+mod top;
 
 use std::process::{Child, Command, Output, Stdio};
 

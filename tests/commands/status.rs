@@ -29,6 +29,12 @@ fn every_field_is_documented_and_of_the_documented_type() {
     check_fields(&status["memory"], &fields(DOCUMENT, "## Memory"));
     check_fields(&status["config"], &fields(DOCUMENT, "## The configuration"));
     check_fields(&status["http"], &fields(DOCUMENT, "## HTTP"));
+    let failures: Vec<(String, String)> = table(DOCUMENT, "## Failures of a process")
+        .iter()
+        .flat_map(|row| names(&row[0]))
+        .map(|name| (name.to_owned(), "integer".to_owned()))
+        .collect();
+    check_fields(&status["http"]["failures"], &failures);
     let recording = fields(DOCUMENT, "## A recording");
     let (camera, dropped) = (
         fields(DOCUMENT, "## A camera"),
@@ -62,6 +68,9 @@ fn every_field_is_documented_and_of_the_documented_type() {
         check_fields(one, &camera);
         check_fields(&one["recording"], &recording);
         check_fields(&one["frames_dropped"], &dropped);
+        check_fields(&one["latency"], &fields(DOCUMENT, "## Latency"));
+        check_fields(&one["failures"], &failures);
+        check_fields(&one["recording"]["failures"], &failures);
     }
     // Nothing is null of a camera that streams, but what belongs to another decode mode.
     let main = cameras[0].as_object().expect("an object");

@@ -14,6 +14,10 @@ use super::super::raw::{
 };
 use super::super::site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Transport,
+use super::super::log::LogFormat;
+use super::super::raw::{
+    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawRetry, RawRing, RawStream,
+    SizeText,
 };
 use super::super::value::{self, show_duration, show_size};
 use super::{Base, Resolver, place};
@@ -138,6 +142,12 @@ impl Resolver<'_> {
         }
         self.problems.push(problem);
         None
+    }
+
+    pub(super) fn log_format(&mut self, raw: &RawLog) -> LogFormat {
+        let formats = LogFormat::ALL.map(|format| (format.name(), format));
+        let written = self.word("format", &raw.format, &formats, None);
+        written.unwrap_or_default()
     }
 
     pub(super) fn ring(&mut self, base: Ring, raw: &RawRing, camera: Option<&str>) -> Ring {

@@ -171,6 +171,11 @@ impl Index {
         self.reached(Phase::Settled).await
     }
 
+    /// Whether the tree was read once.
+    pub fn is_settled(&self) -> bool {
+        *self.shared().phase.borrow() >= Phase::Settled
+    }
+
     /// Waits until the tree was read once, however long that takes.
     pub async fn read_once(&self) {
         let mut phase = self.shared().phase.subscribe();

@@ -21,13 +21,14 @@ use crate::worker::{self, protocol::FromWorker};
 const START: Duration = Duration::from_secs(20);
 
 /// What a worker gets of the environment.
-const ENVIRONMENT: [&str; 7] = [
+const ENVIRONMENT: [&str; 8] = [
     "LANG",
     "LD_LIBRARY_PATH",
     "PATH",
     "RUST_BACKTRACE",
     "RUST_LOG",
     "CAMRING_LOG",
+    "CAMRING_LOG_FORMAT",
     "JOURNAL_STREAM",
 ];
 
