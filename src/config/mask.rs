@@ -239,11 +239,13 @@ impl Trust {
             .trim_matches(['"', '\'']);
         let lower = key.to_ascii_lowercase();
         let known = ALL.iter().any(|(_, keys)| keys.contains(&key));
-        if key != "password" && (known || key == "bitrate") {
+        let secret = matches!(key, "password" | "password_hash" | "hash");
+        if !secret && (known || key == "bitrate") {
             Trust::Known
-        } else if SECRET_PARAMETERS
-            .iter()
-            .any(|secret| lower.contains(secret))
+        } else if secret
+            || SECRET_PARAMETERS
+                .iter()
+                .any(|secret| lower.contains(secret))
         {
             Trust::Secret
         } else {

@@ -5,11 +5,13 @@
 //! an explanation, never a panic; no password is in an explanation, in `Debug` or in a log.
 #![deny(unsafe_code)]
 
+pub mod certificate;
 pub mod edit;
 mod error;
 mod http;
 pub mod mask;
 pub mod memory;
+pub mod proof;
 mod raw;
 mod record;
 mod resolve;
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
-pub use http::Http;
+pub use http::{Http, Login, Role, Tls};
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{

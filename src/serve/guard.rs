@@ -45,6 +45,7 @@ pub fn cors(origins: &[String]) -> CorsLayer {
             Method::DELETE,
         ])
         .allow_headers([
+            header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::RANGE,
             header::IF_NONE_MATCH,
@@ -59,15 +60,13 @@ pub fn cors(origins: &[String]) -> CorsLayer {
         .max_age(PREFLIGHT_AGE)
 }
 
-/// Refuses what is not meant for us, and reads the body of what changes something: within
-/// [`LONGEST_BODY`] and 20 s, so that no handler waits for a slow client, and within what all bodies
-/// together may take: whoever comes when that is taken gets 503.
+/// Refuses what is not meant for us.
 pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let host = match host(&request) {
         Ok(host) => host,
         Err(problem) => return problem.into_response(),
     };
-    let origins = &app.settings.cors_origins;
+    let origins = &app.settings.http.cors_origins;
     if let Some(host) = &host
         && !is_ours(host, origins)
     {
@@ -88,6 +87,16 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
     }
     if let Err(problem) = check_origin(request.headers(), host.as_deref(), origins) {
         return problem.into_response();
+    }
+    next.run(request).await
+}
+
+/// Reads the body of what changes something: within [`LONGEST_BODY`] and 20 s, so that no handler waits
+/// for a slow client, and within what all bodies together may take: whoever comes when that is taken
+/// gets 503.
+pub async fn bodies(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
     }
     let _room = match room(&BODIES, request.body().size_hint().upper()) {
         Ok(room) => room,
