@@ -35,7 +35,6 @@ const NOT_BUILT: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .route("/", get(page))
-        .route("/login", get(page))
         .route("/recordings", get(page))
         .route("/camera/{name}", get(page))
         .route("/favicon.svg", get(icon))

@@ -25,7 +25,6 @@ const ADMIN: Needs = Needs::Role(Role::Admin);
 pub const TABLE: &[(Method, &str, Needs)] = &[
     // The dashboard: the same program for all, without data.
     (Method::GET, "/", NOTHING),
-    (Method::GET, "/login", NOTHING),
     (Method::GET, "/recordings", NOTHING),
     (Method::GET, "/camera/{name}", NOTHING),
     (Method::GET, "/favicon.svg", NOTHING),
