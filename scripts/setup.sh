@@ -18,9 +18,9 @@ CAMERA_PACKAGES=(
 # The dashboard: Node.js 18 or newer builds it. Only where there is none yet, from wherever it came.
 WEB_PACKAGES=(nodejs npm)
 # What ./test uses besides. Chromium: the dashboard is tested in a real browser. GStreamer's tools and parsers: it
-# plays what is recorded.
+# plays what is recorded. curl and openssl: HTTPS as others speak it.
 CHECK_PACKAGES=(
-  chromium python3-venv shellcheck util-linux
+  chromium curl openssl python3-venv shellcheck util-linux
   gstreamer1.0-plugins-bad gstreamer1.0-tools
 )
 

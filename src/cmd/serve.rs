@@ -38,6 +38,8 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         socket: site.attach_socket(),
         retention: site.retention,
     };
+    // Sessions, and the key of a certificate.
+    crate::sys::process::not_dumpable()?;
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -2,7 +2,7 @@
 //!
 //! A page of another site can make a browser send requests here, also to loopback. It cannot read the
 //! answers (CORS), unless its own name is made to resolve to this machine (DNS rebinding): a request
-//! whose `Host` is a name that is not ours is refused. What changes something also needs an `Origin`
+//! whose `Host` is a name that is not ours is refused, where one need not log in. What changes something also needs an `Origin`
 //! that is our own or allowed; programs send none.
 #![deny(unsafe_code)]
 
@@ -67,7 +67,9 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
         Err(problem) => return problem.into_response(),
     };
     let origins = &app.settings.http.cors_origins;
+    // Where one must log in, a page with another name has no cookie of ours: any name may lead here.
     if let Some(host) = &host
+        && app.access.is_open()
         && !is_ours(host, origins)
     {
         let shown: String = host.chars().take(128).collect();

@@ -320,3 +320,112 @@ fn every_answer_tells_browsers_what_not_to_do() {
     log_in(&server, "anna", "whatever it is").is_problem(409, "no-users");
     assert_eq!(server.get("/api/v1/audit").status, 200);
 }
+
+/// A certificate for `localhost` and its key, by `openssl`.
+fn certificate(folder: &std::path::Path, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let files = ["crt", "key"].map(|end| folder.join(format!("{name}.{end}")));
+    let made = std::process::Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30".split(' '))
+        .args([
+            "-subj",
+            &format!("/CN={name}"),
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ])
+        .arg("-out")
+        .arg(&files[0])
+        .arg("-keyout")
+        .arg(&files[1])
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{made:?}");
+    let [certificate, key] = files;
+    (certificate, key)
+}
+
+/// What `curl` says of an answer, and its headers.
+fn curl(server: &Server, authority: &std::path::Path, more: &[&str]) -> String {
+    let port = server.address.port();
+    let asked = std::process::Command::new("curl")
+        .args([
+            "-sS",
+            "-D",
+            "-",
+            "-o",
+            "/dev/null",
+            "--max-time",
+            "60",
+            "--cacert",
+        ])
+        .arg(authority)
+        .args(["-w", "%{http_version} %{http_code}"])
+        .args(more)
+        .arg(format!("https://localhost:{port}/api/v1/session"))
+        .output()
+        .expect("curl");
+    String::from_utf8([asked.stdout, asked.stderr].concat()).unwrap()
+}
+
+#[test]
+fn https_goes_on_while_its_certificate_is_exchanged() {
+    let (folder, data) = data_dir();
+    let (first, first_key) = certificate(folder.path(), "first");
+    let (second, second_key) = certificate(folder.path(), "second");
+    let (served, key) = (
+        folder.path().join("served.crt"),
+        folder.path().join("served.key"),
+    );
+    std::fs::copy(&first, &served).unwrap();
+    std::fs::copy(&first_key, &key).unwrap();
+    let server = Server::start_with(
+        &data,
+        &format!("[http.tls]\ncertificate = {served:?}\nkey = {key:?}\n"),
+    );
+    let answer = curl(&server, &first, &["--http2"]);
+    assert!(answer.ends_with("2 200"), "{answer}");
+    assert!(
+        answer.contains("strict-transport-security: max-age="),
+        "{answer}"
+    );
+    let answer = curl(&server, &first, &["--http1.1"]);
+    assert!(answer.ends_with("1.1 200"), "{answer}");
+    let plain = server.get("/");
+    assert_eq!(plain.status, 400);
+    assert!(plain.text().contains("https://"), "{}", plain.text());
+
+    // A connection that goes on through all of it.
+    let mut events = std::process::Command::new("curl")
+        .args(["-sSN", "--http2", "--cacert"])
+        .arg(&first)
+        .arg(format!(
+            "https://localhost:{}/api/v1/events",
+            server.address.port()
+        ))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().is_ok());
+    // A key that is not the certificate's: refused, and the old ones are served on.
+    std::fs::copy(&second_key, &key).unwrap();
+    crate::wait_for("the refusal", || {
+        server
+            .log()
+            .contains("the old certificate is served on")
+            .then_some(())
+    });
+    assert!(curl(&server, &first, &[]).ends_with("200"));
+    std::fs::copy(&second, &served).unwrap();
+    crate::wait_for("the new certificate", || {
+        server
+            .log()
+            .contains("the new certificate is served")
+            .then_some(())
+    });
+    assert!(curl(&server, &second, &[]).ends_with("200"));
+    assert!(!curl(&server, &first, &[]).ends_with("200"));
+    assert!(events.try_wait().unwrap().is_none(), "it was disconnected");
+    events.kill().unwrap();
+    events.wait().unwrap();
+    assert!(!server.log().contains("PRIVATE KEY"));
+}
