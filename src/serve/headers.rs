@@ -21,7 +21,7 @@ pub const PAGE: &str = "default-src 'none'; script-src 'self'; worker-src 'self'
 const DATA: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Cameras and microphones are elsewhere; a wall may be shown on a whole screen.
 const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), display-capture=(), usb=(), \
-                           serial=(), bluetooth=(), payment=(), fullscreen=(self), picture-in-picture=(self)";
+                           payment=(), fullscreen=(self), picture-in-picture=(self)";
 /// A year, for this name only.
 const HSTS: &str = "max-age=31536000";
 

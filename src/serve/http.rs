@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
@@ -300,6 +300,9 @@ async fn idle(answering: &mut watch::Receiver<usize>, patience: Duration) {
 
 /// HTTP where TLS is spoken.
 async fn wants_tls(mut stream: TcpStream) {
+    // What was sent and not read would turn the end into a reset, and the sentence might be lost.
+    let mut sent = vec![0; LONGEST_HEAD];
+    let _ = stream.read(&mut sent).await;
     const BODY: &str = r#"{"type":"/problems/https-only","title":"HTTPS only","status":400,"detail":"this port speaks HTTPS: write https:// instead of http://"}"#;
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n\

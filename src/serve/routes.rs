@@ -50,11 +50,11 @@ pub fn all(app: Arc<App>) -> Router {
         ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
-            audit::middleware,
+            guard::middleware,
         ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
-            guard::middleware,
+            audit::middleware,
         ))
         .layer(guard::cors(&app.settings.http.cors_origins))
         .layer(middleware::from_fn(problem::middleware))
