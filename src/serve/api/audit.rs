@@ -34,7 +34,7 @@ struct AuditParams {
     limit: Option<u32>,
     /// Only those with a smaller number than this: the last number of the page before.
     #[param(minimum = 0)]
-    before: Option<u64>,
+    before: Option<i64>,
 }
 
 /// The log.
@@ -68,7 +68,15 @@ async fn list(
         };
         return Err(Problem::invalid("Bad parameter", vec![fault]));
     }
-    let read = tokio::task::spawn_blocking(move || app.audit.read(params.before, limit as usize));
+    let before = params.before.map(u64::try_from).transpose();
+    let before = before.map_err(|_| {
+        let fault = Fault {
+            pointer: "before".into(),
+            detail: "must not be negative".into(),
+        };
+        Problem::invalid("Bad parameter", vec![fault])
+    })?;
+    let read = tokio::task::spawn_blocking(move || app.audit.read(before, limit as usize));
     let entries = read
         .await
         .map_err(|_| Problem::internal("the log could not be read"))?;

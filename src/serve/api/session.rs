@@ -101,6 +101,7 @@ async fn who(State(app): State<Arc<App>>, identity: Option<Extension<Identity>>)
         (status = 200, body = Session, description = "Logged in"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "The name or the password is wrong"),
         (status = 409, body = Problem, content_type = "application/problem+json", description = "There are no users: everybody may do everything"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "The body is no login"),
         (status = 429, body = Problem, content_type = "application/problem+json", description = "Wrong too often; Retry-After says how long to wait"),
     ),
 )]
