@@ -22,6 +22,9 @@ WEB_PACKAGES=(nodejs npm)
 # systemd: its tools check the unit, whether or not it runs here.
 CHECK_PACKAGES=(
   chromium python3-venv shellcheck systemd util-linux
+# plays what is recorded. curl and openssl: HTTPS as others speak it.
+CHECK_PACKAGES=(
+  chromium curl openssl python3-venv shellcheck util-linux
   gstreamer1.0-plugins-bad gstreamer1.0-tools
 )
 # scripts/package.sh: what a binary depends on, and the tool that installs wheels.

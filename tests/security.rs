@@ -8,6 +8,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use axum::http::Method;
+use camring::config::proof;
+use camring::serve::access::rules;
 use support::{Camera, Daemon, Farm, process};
 
 /// In every password of these tests, and nowhere else.
@@ -110,8 +113,29 @@ fn a_running_daemon_shows_no_password() {
             .env(VARIABLE, "canary/env@1")
             .env("CREDENTIALS_DIRECTORY", folder.path());
     };
+    // Who may use HTTP, and its certificate.
+    let password = proof::hash_password("canary-user").expect("a hash");
+    let (token, hash) = proof::new_token().expect("a token");
+    let (certificate, key) = (folder.path().join("crt"), folder.path().join("key"));
+    let made = Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=test -addext subjectAltName=IP:127.0.0.1".split(' '))
+        .arg("-out").arg(&certificate).arg("-keyout").arg(&key)
+        .output().expect("openssl");
+    assert!(made.status.success(), "{made:?}");
+    let secret_key = fs::read_to_string(&key).expect("a key");
+    fs::write(&key, format!("canary-key\n{secret_key}")).expect("a key");
+    let secret_line = secret_key
+        .lines()
+        .nth(1)
+        .expect("its first line")
+        .to_owned();
+    let http = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[http.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n\
+         [[http.user]]\nname = \"anna\"\npassword_hash = \"{password}\"\nrole = \"admin\"\n\
+         [[http.token]]\nname = \"t\"\nhash = \"{hash}\"\nrole = \"admin\"\n"
+    );
     let config = format!(
-        "[retry]\ninitial = \"100ms\"\nmax = \"500ms\"\nunauthorized = \"500ms\"\n\n{}",
+        "{http}[retry]\ninitial = \"100ms\"\nmax = \"500ms\"\nunauthorized = \"500ms\"\n\n{}",
         site(&farm, folder.path())
     );
     let daemon = Daemon::start_with(&config, |command| {
@@ -160,6 +184,66 @@ fn a_running_daemon_shows_no_password() {
         check("check", &plan);
     }
 
+    // Every answer of the API to an administrator, and what is refused.
+    let address = daemon.status()["http"]["address"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    let curl = |arguments: &[&str], path: &str| {
+        let mut command = Command::new("curl");
+        command
+            .args(["-sS", "-i", "--max-time", "60", "--cacert"])
+            .arg(&certificate)
+            .args(arguments)
+            .arg(format!("https://{address}{path}"));
+        output(&mut command)
+    };
+    let bearer = format!("Authorization: Bearer {token}");
+    for (_, path, _) in rules::TABLE
+        .iter()
+        .filter(|(method, ..)| method == Method::GET)
+    {
+        // It would not end.
+        if *path == "/api/v1/events" || path.contains("{*") {
+            continue;
+        }
+        let path = path.replace("{camera}", "in-query").replace(['{', '}'], "");
+        let answer = curl(&["-H", &bearer], &path);
+        assert!(answer.starts_with("HTTP/2 "), "{path}: {answer}");
+        check(&path, &answer);
+    }
+    assert!(curl(&["-H", &bearer], "/api/v1/cameras").contains("in-query"));
+    let json = ["-H", "Content-Type: application/json", "-d"];
+    for body in [
+        r#"{"name": "anna", "password": "canary-user"}"#,
+        r#"{"name": "canary-user", "password": "anna"}"#,
+        r#"{"name": "anna", "password": ["canary-user"]}"#,
+        r#"{"name": "anna", "password": "canary-user""#,
+    ] {
+        check(
+            "a login",
+            &curl(&[&json[..], &[body]].concat(), "/api/v1/session"),
+        );
+    }
+    let probe = r#"{"url": "rtsp://admin:canary@127.0.0.1:1/?token=canary"}"#;
+    check(
+        "a probe",
+        &curl(
+            &[&json[..], &[probe, "-H", &bearer]].concat(),
+            "/api/v1/probe",
+        ),
+    );
+    check(
+        "a refusal",
+        &curl(&["-u", "anna:canary-wrong"], "/api/v1/disk"),
+    );
+    let right = curl(&["-u", "anna:canary-user"], "/api/v1/audit");
+    assert!(
+        right.starts_with("HTTP/2 200") && right.contains("anna"),
+        "{right}"
+    );
+    check("the audit log", &right);
+
     // What ps shows, to root too. The daemon itself was given the variable by whoever started it; what it
     // starts is not.
     let daemon_pid = daemon.pid();
@@ -189,6 +273,30 @@ fn a_running_daemon_shows_no_password() {
         "a log of the level asked for"
     );
     check("the log", &log);
+    let secret = token.strip_prefix("camring_").expect("a token");
+    assert!(!log.contains(secret) && !log.contains(&secret_line) && !log.contains(&password));
+    // Nor anything that was written to the disk but the configuration itself.
+    let mut folders = vec![
+        daemon.runtime_dir(),
+        daemon.runtime_dir().with_file_name("data"),
+    ];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let kind = entry.file_type().expect("a kind");
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let bytes = fs::read(entry.path()).expect("a file");
+                let text = String::from_utf8_lossy(&bytes);
+                check(&entry.path().display().to_string(), &text);
+                assert!(!text.contains(secret) && !text.contains(&password));
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 2, "a database and an audit log");
     daemon.stop();
 }
 

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod discover;
 pub mod hls;
+pub mod login;
 pub mod pipe;
 pub mod probe;
 pub mod reindex;
@@ -68,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Hls(args) => hls::run(args, &global),
         Command::Reindex(args) => reindex::run(args, &global),
         Command::Serve(args) => serve::run(args, &global),
+        Command::User(command) => login::user(command),
+        Command::Token(command) => login::token(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,6 +86,10 @@ fn report(error: &anyhow::Error) -> u8 {
     }
     if let Some(refused) = error.downcast_ref::<reload::Refused>() {
         complain(&refused.to_string());
+        return EXIT_USAGE;
+    }
+    if let Some(open) = error.downcast_ref::<serve::Open>() {
+        complain(&format!("camring: {open}"));
         return EXIT_USAGE;
     }
     // Whoever reads our output has enough: `camring tail … | head`.

@@ -8,6 +8,14 @@ use crate::cli::{Global, ServeArgs};
 use crate::config::{self, Http};
 use crate::serve::{Server, Settings, SiteView, Supervisor};
 
+/// Everybody on the network could see and change everything. Ends the command with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--listen {0} is open to the network, and there are no users: add an [[http.user]] or [[http.token]] to \
+     the configuration (`camring user hash` makes one), or listen on 127.0.0.1"
+)]
+pub struct Open(std::net::SocketAddr);
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -18,13 +26,20 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
     let listen = (args.listen)
         .or(site.http.listen)
         .unwrap_or(Http::DEFAULT_LISTEN);
+    if site.http.is_open() && !listen.ip().is_loopback() {
+        return Err(Open(listen).into());
+    }
     let settings = Settings {
-        listen: Some(listen),
-        cors_origins: site.http.cors_origins.clone(),
+        http: Http {
+            listen: Some(listen),
+            ..site.http.clone()
+        },
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
         retention: site.retention,
     };
+    // Sessions, and the key of a certificate.
+    crate::sys::process::not_dumpable()?;
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -239,11 +239,17 @@ impl Trust {
             .trim_matches(['"', '\'']);
         let lower = key.to_ascii_lowercase();
         let known = ALL.iter().any(|(_, keys)| keys.contains(&key));
-        if key != "password" && (known || key == "bitrate") {
+        // `token`, `key` and `user` are tables or paths where they belong; elsewhere they may be anything.
+        let secret = matches!(
+            key,
+            "password" | "password_hash" | "hash" | "token" | "key" | "user"
+        );
+        if !secret && (known || key == "bitrate") {
             Trust::Known
-        } else if SECRET_PARAMETERS
-            .iter()
-            .any(|secret| lower.contains(secret))
+        } else if secret
+            || SECRET_PARAMETERS
+                .iter()
+                .any(|secret| lower.contains(secret))
         {
             Trust::Secret
         } else {

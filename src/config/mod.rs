@@ -5,6 +5,7 @@
 //! an explanation, never a panic; no password is in an explanation, in `Debug` or in a log.
 #![deny(unsafe_code)]
 
+pub mod certificate;
 pub mod edit;
 mod error;
 mod http;
@@ -12,6 +13,7 @@ mod log;
 pub mod mask;
 pub mod memory;
 mod network;
+pub mod proof;
 mod raw;
 mod record;
 mod resolve;
@@ -31,6 +33,7 @@ pub use error::{ConfigError, Problem, Report, Style, Warnings};
 pub use http::Http;
 pub use network::Network;
 pub use log::LogFormat;
+pub use http::{Http, Login, Role, Tls};
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{

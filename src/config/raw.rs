@@ -209,7 +209,9 @@ impl<'t> Section<'t> {
             "camera.view" if self.path.starts_with("camera.stream") => {
                 "[[camera.stream.view]]".to_owned()
             }
-            "camera" | "camera.stream" | "camera.view" => format!("[[{home}]]"),
+            "camera" | "camera.stream" | "camera.view" | "http.user" | "http.token" => {
+                format!("[[{home}]]")
+            }
             "record" if camera && !RawStreamRecord::KEYS.contains(&key) => "[record]".to_owned(),
             "ring" | "decode" | "retry" | "record" | "network" if camera => {
                 let end = if self.path.starts_with("camera.stream") {
@@ -357,6 +359,37 @@ table! {
     RawHttp {
         listen: String,
         cors_origins: TextList,
+        ;
+        tls: RawTls,
+        ; []
+        user: RawUser,
+        token: RawToken,
+    }
+}
+
+table! {
+    /// `[http.tls]`
+    RawTls {
+        certificate: String,
+        key: String,
+    }
+}
+
+table! {
+    /// `[[http.user]]`
+    RawUser {
+        name: String,
+        password_hash: String,
+        role: String,
+    }
+}
+
+table! {
+    /// `[[http.token]]`
+    RawToken {
+        name: String,
+        hash: String,
+        role: String,
     }
 }
 
@@ -477,6 +510,9 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("site", RawSite::KEYS),
     ("http", RawHttp::KEYS),
     ("log", RawLog::KEYS),
+    ("http.tls", RawTls::KEYS),
+    ("http.user", RawUser::KEYS),
+    ("http.token", RawToken::KEYS),
     ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),

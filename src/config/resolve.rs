@@ -3,6 +3,7 @@
 //! Goes on after a problem with the value that would hold without the bad key, so that one run
 //! finds as much as it can. If there was any problem, the result is thrown away.
 
+mod http;
 mod record;
 mod settings;
 mod source;

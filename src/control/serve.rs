@@ -4,6 +4,7 @@
 //! supervisor                               serve
 //! Start                              ───▶
 //! Site, in one or more parts         ───▶        again whenever the configuration has changed
+//! Access                             ───▶        again whenever the configuration was read
 //!                                    ◀───  Ready  + fd: its smaps_rollup
 //!                                    ◀───  Report, once a second: also its heartbeat
 //!                                    ◀───  Ask
@@ -11,8 +12,8 @@
 //! Stop, or end of file               ───▶  ends what it is answering, exits with code 0
 //! ```
 //!
-//! No secret goes this way: views of the configuration are masked, and what is asked for is changed
-//! by the supervisor. A password in an [`Ask`] came from outside, and goes the other way only.
+//! No secret goes this way: views of the configuration are masked, users and tokens are hashes, and what
+//! is asked for is changed by the supervisor. A password in an [`Ask`] came from outside, and goes the other way only.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +35,8 @@ pub enum ToServe {
     Start(Box<ServeStart>),
     /// The configuration, as far as it is shown. A large site comes in parts: [`Sites`].
     Site(Box<SitePart>),
+    /// Users and tokens that hold from now on; the certificate may have changed, too.
+    Access(Box<Http>),
     /// The answer to [`FromServe::Ask`].
     Answer {
         /// As in the question.

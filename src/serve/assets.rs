@@ -4,16 +4,13 @@
 //! asked for again each time, and answered by its ETag. A page of the dashboard is any path that its own
 //! router knows: all of them are `index.html`. A program built without the dashboard says how to build it.
 //!
-//! The answers allow scripts, styles and connections of this origin only, and no framing by others.
+//! What browsers may do with them: `headers.rs`.
 #![deny(unsafe_code)]
 
 use std::sync::Arc;
 
 use axum::extract::Path;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -26,11 +23,6 @@ use super::App;
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 struct Built;
-
-/// hls.js makes its worker and its media source from blobs, and pictures are shown as blobs.
-const POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self' blob:; style-src 'self'; \
-                      img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; \
-                      font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const NOT_BUILT: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>camring</title>\n\
 <h1>This camring was built without its dashboard</h1>\n\
@@ -57,7 +49,6 @@ async fn page(headers: HeaderMap) -> Response {
             [
                 (CONTENT_TYPE, "text/html; charset=utf-8"),
                 (CACHE_CONTROL, "no-store"),
-                (CONTENT_SECURITY_POLICY, POLICY),
             ],
             NOT_BUILT,
         )
@@ -108,13 +99,7 @@ fn answer(file: EmbeddedFile, kind: &str, for_ever: bool, headers: &HeaderMap) -
         .get(IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.split(',').any(|each| each.trim() == tag));
-    let common = [
-        (ETAG, tag.as_str()),
-        (CACHE_CONTROL, cache),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ];
+    let common = [(ETAG, tag.as_str()), (CACHE_CONTROL, cache)];
     if known {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }

@@ -2,7 +2,7 @@
 //!
 //! A page of another site can make a browser send requests here, also to loopback. It cannot read the
 //! answers (CORS), unless its own name is made to resolve to this machine (DNS rebinding): a request
-//! whose `Host` is a name that is not ours is refused. What changes something also needs an `Origin`
+//! whose `Host` is a name that is not ours is refused, where one need not log in. What changes something also needs an `Origin`
 //! that is our own or allowed; programs send none.
 #![deny(unsafe_code)]
 
@@ -45,6 +45,7 @@ pub fn cors(origins: &[String]) -> CorsLayer {
             Method::DELETE,
         ])
         .allow_headers([
+            header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::RANGE,
             header::IF_NONE_MATCH,
@@ -59,16 +60,16 @@ pub fn cors(origins: &[String]) -> CorsLayer {
         .max_age(PREFLIGHT_AGE)
 }
 
-/// Refuses what is not meant for us, and reads the body of what changes something: within
-/// [`LONGEST_BODY`] and 20 s, so that no handler waits for a slow client, and within what all bodies
-/// together may take: whoever comes when that is taken gets 503.
+/// Refuses what is not meant for us.
 pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let host = match host(&request) {
         Ok(host) => host,
         Err(problem) => return problem.into_response(),
     };
-    let origins = &app.settings.cors_origins;
+    let origins = &app.settings.http.cors_origins;
+    // Where one must log in, a page with another name has no cookie of ours: any name may lead here.
     if let Some(host) = &host
+        && app.access.is_open()
         && !is_ours(host, origins)
     {
         let shown: String = host.chars().take(128).collect();
@@ -88,6 +89,16 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
     }
     if let Err(problem) = check_origin(request.headers(), host.as_deref(), origins) {
         return problem.into_response();
+    }
+    next.run(request).await
+}
+
+/// Reads the body of what changes something: within [`LONGEST_BODY`] and 20 s, so that no handler waits
+/// for a slow client, and within what all bodies together may take: whoever comes when that is taken
+/// gets 503.
+pub async fn bodies(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
     }
     let _room = match room(&BODIES, request.body().size_hint().upper()) {
         Ok(room) => room,

@@ -9,12 +9,15 @@
 //! a camera's password: those stay in the supervisor.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod api;
 mod assets;
+pub mod audit;
 mod background;
 mod dash;
 mod deliver;
 mod guard;
+mod headers;
 pub mod health;
 mod hls;
 mod http;
@@ -32,6 +35,7 @@ mod site;
 mod state;
 mod store;
 pub mod time;
+mod tls;
 mod tracks;
 pub mod workers;
 
@@ -72,6 +76,7 @@ pub struct Server {
     pub app: Arc<App>,
     wanted: Option<SocketAddr>,
     listener: Option<tokio::net::TcpListener>,
+    certificates: Option<tls::Certificates>,
 }
 
 /// Where a server listens.
@@ -96,7 +101,7 @@ impl Server {
         site: SiteView,
         supervisor: Supervisor,
     ) -> Result<Self, ServeError> {
-        let wanted = settings.listen;
+        let wanted = settings.http.listen;
         // Opening reads the disk.
         let opened = tokio::task::spawn_blocking(|| App::new(settings, site, supervisor)).await;
         let app = opened.map_err(io::Error::other)??;
@@ -104,6 +109,7 @@ impl Server {
             app,
             wanted,
             listener: None,
+            certificates: None,
         };
         server.bind().await;
         Ok(server)
@@ -113,7 +119,7 @@ impl Server {
         let Some(wanted) = self.wanted else {
             return;
         };
-        let listening = match http::bind(wanted).await {
+        let listening = match self.prepare(wanted).await {
             Ok((listener, address)) => {
                 self.listener = Some(listener);
                 Listening {
@@ -133,10 +139,30 @@ impl Server {
         };
         if self.app.listening.send_if_modified(changed) {
             match (&listening.address, &listening.error) {
-                (Some(address), _) => tracing::info!("listening on http://{address}/"),
+                (Some(address), _) => {
+                    let scheme = if self.certificates.is_some() {
+                        "https"
+                    } else {
+                        "http"
+                    };
+                    tracing::info!("listening on {scheme}://{address}/");
+                }
                 (None, error) => tracing::error!("{}", error.as_deref().unwrap_or_default()),
             }
         }
+    }
+
+    /// The certificate, if there is to be one, and the address.
+    async fn prepare(
+        &mut self,
+        wanted: SocketAddr,
+    ) -> io::Result<(tokio::net::TcpListener, SocketAddr)> {
+        if let Some(tls) = self.app.settings.http.tls.clone() {
+            let loaded = tokio::task::spawn_blocking(move || tls::Certificates::load(&tls)).await;
+            let loaded = loaded.map_err(io::Error::other)?;
+            self.certificates = Some(loaded.map_err(io::Error::other)?);
+        }
+        http::bind(wanted).await
     }
 
     /// Answers requests until `stop` becomes true. Where the address is taken, it tries again and again.
@@ -156,7 +182,15 @@ impl Server {
             self.bind().await;
         }
         match self.listener {
-            Some(listener) => http::serve(listener, routes::all(self.app), limits, stop).await,
+            Some(listener) => {
+                let look = Arc::clone(&self.app.look_at_files);
+                let certificate = self.certificates.as_ref().map(tls::Certificates::now);
+                let follow = self.certificates.map(|all| tokio::spawn(all.follow(look)));
+                http::serve(listener, routes::all(self.app), limits, stop, certificate).await;
+                if let Some(follow) = follow {
+                    follow.abort();
+                }
+            }
             None => {
                 let _ = stop.wait_for(|stop| *stop).await;
             }

@@ -35,6 +35,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "is_empty")]
     #[schema(value_type = Vec<Fault>)]
     pub errors: Box<[Fault]>,
+    /// When to come again, in seconds: the header `Retry-After`.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub retry_after: Option<u64>,
 }
 
 fn is_empty(faults: &[Fault]) -> bool {
@@ -67,6 +71,15 @@ impl Problem {
             detail: detail.into(),
             instance: None,
             errors: Box::default(),
+            retry_after: None,
+        }
+    }
+
+    /// It may be tried again so many seconds later.
+    pub fn after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 
@@ -134,8 +147,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let usual = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        if let Some(seconds) = self.retry_after.or(usual) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(self);
         response

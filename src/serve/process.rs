@@ -57,8 +57,7 @@ async fn live(begun: Begun) -> io::Result<()> {
         control,
     } = begun;
     let settings = Settings {
-        listen: start.http.listen,
-        cors_origins: start.http.cors_origins,
+        http: start.http,
         data_dir: start.data_dir,
         socket: start.socket,
         retention: start.retention,
@@ -115,6 +114,10 @@ impl Talk {
                         if let Some(site) = sites.add(*part) {
                             self.site_changed(site);
                         }
+                    }
+                    Some(Received { message: ToServe::Access(http), .. }) => {
+                        self.app.access.change(&http);
+                        self.app.look_at_files.notify_one();
                     }
                     Some(Received { message: ToServe::Answer { id, result }, .. }) => {
                         if let Some(waiting) = self.waiting.remove(&id) {

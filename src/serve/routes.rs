@@ -12,6 +12,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{App, api, assets, dash, guard, hls, metrics, problem};
+use super::{App, access, api, assets, audit, dash, guard, headers, hls, problem};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -35,18 +36,34 @@ pub fn all(app: Arc<App>) -> Router {
         .merge(api::events::routes())
         .merge(api::media::routes())
         .merge(metrics::routes())
+        .merge(api::session::routes())
+        .merge(api::audit::routes())
         .merge(assets::routes())
         .split_for_parts();
     router
         .merge(api::openapi::routes(description))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        // The last one stands before the others.
+        .layer(middleware::from_fn(guard::bodies))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            access::middleware,
+        ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             guard::middleware,
         ))
-        .layer(guard::cors(&app.settings.cors_origins))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            audit::middleware,
+        ))
+        .layer(guard::cors(&app.settings.http.cors_origins))
         .layer(middleware::from_fn(problem::middleware))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            headers::middleware,
+        ))
         // Outside of what rewrites answers, which could not read compressed ones.
         .layer(
             CompressionLayer::new()

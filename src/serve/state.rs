@@ -2,7 +2,6 @@
 #![deny(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +10,10 @@ use camring_ring::Client;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde_json::Value;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
+use super::access::Access;
+use super::audit::Audit;
 use super::index::Index;
 use super::library::Library;
 use super::markers::Snapper;
@@ -24,16 +25,14 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
-use crate::config::Retention;
+use crate::config::{Http, Retention};
 use crate::recording::Tree;
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen; `None`: nowhere.
-    pub listen: Option<SocketAddr>,
-    /// The web pages of other origins that may use the API.
-    pub cors_origins: Vec<String>,
+    /// Where to listen, for whose pages, and for whom.
+    pub http: Http,
     /// Where recordings and databases are.
     pub data_dir: PathBuf,
     /// The daemon's attach socket.
@@ -49,6 +48,12 @@ pub struct App {
     pub settings: Settings,
     /// The configuration as last told by the supervisor.
     pub site: watch::Sender<Arc<SiteView>>,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// Woken when the configuration was read: a certificate may have changed.
+    pub look_at_files: Arc<Notify>,
+    /// Who did what.
+    pub audit: Audit,
     /// Where the server listens.
     pub listening: watch::Sender<Listening>,
     /// Held while the server lives: one for each folder of recordings.
@@ -126,9 +131,14 @@ impl App {
             Store::open_now_or_later(&settings.data_dir.join("camring.db"), schema::MIGRATIONS)?;
         let index = Index::open(&settings.data_dir)?;
         let attach = Attach::new(&settings.socket);
+        let access = Arc::new(Access::new(&settings.http).map_err(StoreError::System)?);
+        let audit = Audit::new(&settings.data_dir).map_err(StoreError::System)?;
         let library = Arc::new(Library::open(&settings.data_dir));
         let retention = Keeper::new(Tree::new(&settings.data_dir), settings.retention);
         Ok(Arc::new(Self {
+            access,
+            look_at_files: Arc::default(),
+            audit,
             library,
             retention,
             workers: Workers::new(cores()),

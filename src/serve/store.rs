@@ -58,6 +58,9 @@ pub enum StoreError {
         /// The newest known.
         known: usize,
     },
+    /// Random numbers, or a thread.
+    #[error("the system refuses what a server needs: {0}")]
+    System(std::io::Error),
     /// Another server has the folder.
     #[error(
         "{path} is served already: the daemon's own server does it, or another camring serve; \

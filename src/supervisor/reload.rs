@@ -21,7 +21,7 @@ use super::camera::Camera;
 use super::service::{Order, give};
 use super::{Supervisor, policy};
 use crate::config::edit::{self, Edit, EditError};
-use crate::config::{self, ConfigError, Site, Stream, Style};
+use crate::config::{self, ConfigError, Http, Retention, Site, Stream, Style};
 use crate::control::serve::{Ask, AskError, AskErrorKind, KeyFault, ToServe, parts};
 use crate::serve::SiteView;
 use crate::sys::clock;
@@ -77,6 +77,16 @@ impl Reloads {
             }
         }
     }
+}
+
+/// What a server keeps for its life: all but users and tokens.
+fn kept(site: &Site) -> (Http, Retention) {
+    let http = Http {
+        users: Vec::new(),
+        tokens: Vec::new(),
+        ..site.http.clone()
+    };
+    (http, site.retention)
 }
 
 /// What a new configuration changes.
@@ -276,9 +286,11 @@ impl Supervisor {
         let runs = matches!(*self.server.order.borrow(), Order::Run(_));
         if !new.serves() {
             give(&self.server.order, Order::Rest);
-        } else if !runs || (&old.http, &old.retention) != (&new.http, &new.retention) {
+        } else if !runs || kept(old) != kept(new) {
             give(&self.server.order, Order::Run(self.next_order()));
         } else {
+            self.server
+                .tell(ToServe::Access(Box::new(new.http.clone())));
             let view = SiteView::of(new);
             if view != SiteView::of(old) {
                 parts(&view)

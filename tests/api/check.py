@@ -4,7 +4,7 @@ against the description: `schemathesis`, with all of its checks.
     check.py CAMRING SCHEMATHESIS [ARGUMENTS OF SCHEMATHESIS…]
 
 CAMRING is the daemon's binary; SCHEMATHESIS the program `st`. $CAMRING_API_EXAMPLES: how many requests
-of each kind are made up for each operation. Ends with a line as unittest prints it, for ./test to count.
+of each kind are made up for each operation. $CAMRING_API_TOKEN=1: there are users, and it comes with a token. Ends with a line as unittest prints it, for ./test to count.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ name = "test"
 data_dir = "{folder}/data"
 runtime_dir = "{folder}/run"
 
+{users}
 [[camera]]
 name = "door"
 url = "rtsp://127.0.0.1:9/door"
@@ -56,7 +57,18 @@ def main() -> int:
         config, log = Path(folder, "config.toml"), Path(folder, "log")
         for name in ("data", "run"):
             Path(folder, name).mkdir()
-        config.write_text(CONFIG.format(folder=folder))
+        users, headers = "", []
+        if os.environ.get("CAMRING_API_TOKEN"):
+            made = subprocess.run(
+                [camring, "token", "new", "--name", "check", "--role", "admin"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            users = made.stdout
+            token = next(line for line in users.splitlines() if line.startswith("# camring_"))[2:]
+            headers = ["--header", f"Authorization: Bearer {token}"]
+        config.write_text(CONFIG.format(folder=folder, users=users))
         with log.open("wb") as out:
             command = [camring, "serve", "--config", str(config), "--listen", "127.0.0.1:0"]
             server = subprocess.Popen(
@@ -74,6 +86,7 @@ def main() -> int:
             asked = subprocess.run(
                 [
                     *(st, "--config-file", str(HERE / "schemathesis.toml"), "run", str(description)),
+                    *headers,
                     *("--url", url, "--checks", "all", "--max-examples", examples),
                     *("--phases", "examples,coverage,fuzzing,stateful"),
                     # An answer without an end; tests/api/main.rs reads it.

@@ -5,6 +5,7 @@ mod recorder;
 mod rules;
 mod server;
 
+mod access;
 mod hls;
 mod hostile;
 mod markers;

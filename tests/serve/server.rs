@@ -94,7 +94,9 @@ impl Server {
             assert!(lines.read_line(&mut text).unwrap() > 0, "it ended: {text}");
             let line = &text[from..];
             address = line
-                .split_once("http://")
+                .split_once("listening on http")
+                .map(|(_, rest)| rest.trim_start_matches('s'))
+                .and_then(|rest| rest.split_once("://"))
                 .and_then(|(_, rest)| rest.trim_end().trim_end_matches('/').parse().ok());
         }
         let log = Arc::new(Mutex::new(text));

@@ -5,13 +5,15 @@ import { useEffect } from "preact/hooks";
 import { AddCamera } from "./dialogs/camera-form";
 import { bytes } from "./lib/format";
 import { route } from "./lib/router";
-import { disk, link, site, troubled } from "./lib/state";
+import { locked, may, session } from "./lib/session";
+import { disk, link, logOut, site, troubled } from "./lib/state";
 import { nextTheme, theme } from "./lib/theme";
 import { CameraPage } from "./pages/camera";
+import { Login } from "./pages/login";
 import { RecordingsPage } from "./pages/recordings";
 import { Wall } from "./pages/wall";
 import { Icon, Logo } from "./ui/icons";
-import { Empty, Toasts } from "./ui/parts";
+import { attempt, Empty, Toasts } from "./ui/parts";
 
 const THEME_ICON = { system: "system", light: "sun", dark: "moon" } as const;
 
@@ -32,6 +34,33 @@ function DiskGauge(): JSX.Element | null {
 }
 
 export function App(): JSX.Element {
+  return locked.value ? (
+    <>
+      <Login />
+      <Toasts />
+    </>
+  ) : (
+    <Pages />
+  );
+}
+
+/** Who is logged in, and the way out. */
+function Who(): JSX.Element | null {
+  const name = session.value?.name;
+  if (!name) return null;
+  return (
+    <>
+      <span class="who" title={`${name}, ${session.value?.role ?? ""}`}>
+        {name}
+      </span>
+      <button type="button" class="button quiet" onClick={() => void attempt("Still logged in", logOut)}>
+        Log out
+      </button>
+    </>
+  );
+}
+
+function Pages(): JSX.Element {
   const at = route.value;
   const adding = useSignal(false);
   const title = at.page === "camera" ? at.name : at.page === "recordings" ? "Recordings" : at.page === "wall" ? "Cameras" : "Not found";
@@ -69,12 +98,15 @@ export function App(): JSX.Element {
           >
             <Icon name={THEME_ICON[theme.value]} />
           </button>
-          <button type="button" class="button primary" onClick={() => (adding.value = true)}>
-            <Icon name="add" />
-            <span>
-              Add<span class="wide"> camera</span>
-            </span>
-          </button>
+          <Who />
+          {may("admin") ? (
+            <button type="button" class="button primary" onClick={() => (adding.value = true)}>
+              <Icon name="add" />
+              <span>
+                Add<span class="wide"> camera</span>
+              </span>
+            </button>
+          ) : null}
         </div>
       </header>
       {link.value === "gone" ? (

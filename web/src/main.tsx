@@ -8,6 +8,7 @@ import "./styles/parts.css";
 import "./styles/shell.css";
 import "./styles/wall.css";
 import "./styles/camera.css";
+import "./styles/login.css";
 import "./styles/recordings.css";
 
 const root = document.getElementById("app");

@@ -1,15 +1,11 @@
-//! `[http]` and `[record]`: addresses, origins, lengths and renditions, each checked.
+//! `[record]`: lengths and renditions, each checked.
 
-use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 
 use serde_spanned::Spanned;
 
 use super::super::error::Problem;
-use super::super::http::Http;
-use super::super::raw::{
-    Field, RawCount, RawHttp, RawRecord, RawRendition, RawRenditions, RawStreamRecord,
-};
+use super::super::raw::{Field, RawCount, RawRecord, RawRendition, RawRenditions, RawStreamRecord};
 use super::super::record::{Record, RecordMode, RenditionSpec, Retention};
 use super::super::value;
 use super::Resolver;
@@ -22,66 +18,6 @@ const FREE: RangeInclusive<u64> = 0..=1 << 50;
 const MAX_ENCODERS: u32 = 256;
 
 impl Resolver<'_> {
-    pub(super) fn http(&mut self, raw: &RawHttp) -> Http {
-        let mut http = Http::default();
-        if let Some(written) = raw.listen.set() {
-            http.listen = self.listen(written);
-        }
-        let Some(origins) = raw.cors_origins.set() else {
-            return http;
-        };
-        let origins = &origins.get_ref().0;
-        if let Some(extra) = origins.get(Http::MAX_ORIGINS) {
-            self.problems.push(
-                Problem::new("too many `cors_origins`", extra.span())
-                    .label(format!("at most {} are allowed", Http::MAX_ORIGINS)),
-            );
-        }
-        for origin in origins {
-            let text = origin.get_ref();
-            match origin_fault(text) {
-                Some(fault) => self.problems.push(
-                    Problem::new(
-                        "`cors_origins` has something that is no origin",
-                        origin.span(),
-                    )
-                    .label(fault),
-                ),
-                None => http.cors_origins.push(text.clone()),
-            }
-        }
-        http
-    }
-
-    fn listen(&mut self, written: &Spanned<String>) -> Option<SocketAddr> {
-        let text = written.get_ref();
-        if text == "off" {
-            return None;
-        }
-        let Ok(address) = text.parse::<SocketAddr>() else {
-            self.problems.push(
-                Problem::new("`listen` is not an address", written.span()).label(
-                    "must be \"off\", or an address and a port such as \"127.0.0.1:8080\" or \
-                     \"[::1]:8080\"",
-                ),
-            );
-            return None;
-        };
-        if !address.ip().is_loopback() {
-            self.problems.push(
-                Problem::new("`listen` is open to the network", written.span())
-                    .label("must be a loopback address: 127.0.0.1 or [::1]")
-                    .help(
-                        "there are no users and passwords yet: whoever reaches the address could \
-                         see and change all cameras. From elsewhere: `ssh -L 8080:127.0.0.1:8080 \
-                         HOST`, or a web server that asks for a password",
-                    ),
-            );
-            return None;
-        }
-        Some(address)
-    }
-
     /// `[record]`: what streams begin with, what is kept, and how many encoders may run.
     pub(super) fn record_site(&mut self, raw: &RawRecord) -> (Record, Retention, u32) {
         let of_streams = RawStreamRecord {
@@ -248,20 +184,4 @@ fn rendition(
         height: lines?,
         bitrate: rate?,
     })
-}
-
-/// What keeps a text from being the origin of a web page.
-fn origin_fault(text: &str) -> Option<String> {
-    if text == "*" {
-        return Some(
-            "would let every web page in the world use the cameras: name the pages".into(),
-        );
-    }
-    let parsed = url::Url::parse(text).ok();
-    let Some(parsed) = parsed.filter(|url| matches!(url.scheme(), "http" | "https")) else {
-        return Some("must be as browsers write it, such as \"https://cameras.example\"".into());
-    };
-    let exact = parsed.origin().ascii_serialization();
-    (exact != text)
-        .then(|| format!("must be written {exact:?}, without a path or a `/` at the end"))
 }

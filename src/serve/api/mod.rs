@@ -1,6 +1,7 @@
 //! `/api/v1`: one file for each area, each with its routes.
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod cameras;
 pub mod events;
 pub mod health;
@@ -11,4 +12,5 @@ pub mod params;
 mod probe;
 pub mod protections;
 pub mod recordings;
+pub mod session;
 pub mod timeline;

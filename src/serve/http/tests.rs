@@ -47,7 +47,7 @@ impl Served {
                     .route("/slow", get(slow));
                 let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
                 tell.send(address).unwrap();
-                serve(listener, router, limits, stopped).await;
+                serve(listener, router, limits, stopped, None).await;
             });
         });
         Self {

@@ -5,6 +5,7 @@ import type { JSX } from "preact";
 import { api, type Removed, url } from "../lib/api";
 import { bytes, count } from "../lib/format";
 import type { Span } from "../lib/model";
+import { may } from "../lib/session";
 import { clock, DAY, day, duration, fromInput, toInput } from "../lib/time";
 import { Icon } from "../ui/icons";
 import { attempt, Confirm, Dialog, Field, Note, toast } from "../ui/parts";
@@ -49,27 +50,33 @@ export function RangeBar({ camera, selection, onChanged }: { camera: string; sel
           <Icon name="eye" />
           Preview
         </button>
-        <label class="check" title="Re-encodes the first and last group of pictures; otherwise the file begins at a key frame">
-          <input type="checkbox" checked={exact.value} onChange={(event) => (exact.value = event.currentTarget.checked)} />
-          to the frame
-        </label>
-        <a
-          class="button primary"
-          href={url.export(camera, span.from, span.to, exact.value ? "frame" : "gop")}
-          download
-          data-act="export"
-        >
-          <Icon name="download" />
-          Export MP4
-        </a>
-        <button type="button" class="button" onClick={() => (asked.value = "protect")}>
-          <Icon name="lock" />
-          Protect
-        </button>
-        <button type="button" class="button danger" onClick={() => (asked.value = "delete")}>
-          <Icon name="trash" />
-          Delete
-        </button>
+        {may("operator") ? (
+          <>
+            <label class="check" title="Re-encodes the first and last group of pictures; otherwise the file begins at a key frame">
+              <input type="checkbox" checked={exact.value} onChange={(event) => (exact.value = event.currentTarget.checked)} />
+              to the frame
+            </label>
+            <a
+              class="button primary"
+              href={url.export(camera, span.from, span.to, exact.value ? "frame" : "gop")}
+              download
+              data-act="export"
+            >
+              <Icon name="download" />
+              Export MP4
+            </a>
+            <button type="button" class="button" onClick={() => (asked.value = "protect")}>
+              <Icon name="lock" />
+              Protect
+            </button>
+          </>
+        ) : null}
+        {may("admin") ? (
+          <button type="button" class="button danger" onClick={() => (asked.value = "delete")}>
+            <Icon name="trash" />
+            Delete
+          </button>
+        ) : null}
         <button type="button" class="button quiet square" aria-label="Choose no range" onClick={() => (selection.value = null)}>
           <Icon name="close" />
         </button>

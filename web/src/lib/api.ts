@@ -1,4 +1,5 @@
 // The HTTP API as the dashboard uses it: what it sends, what it believes of the answers.
+import { expired } from "./session";
 import { parseTime, toRfc3339 } from "./time";
 
 /** An answer that was no success: problem+json of the server, or that there was no answer. */
@@ -23,6 +24,8 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+const SESSION = "/api/v1/session";
+
 export async function request<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   let response: Response;
   try {
@@ -41,6 +44,7 @@ export async function request<T>(method: string, path: string, body?: unknown, s
   const type = response.headers.get("content-type") ?? "";
   const content: unknown = type.includes("json") ? await response.json().catch(() => null) : null;
   if (response.ok) return content as T;
+  if (response.status === 401 && path !== SESSION) expired();
   const said = (content ?? {}) as { title?: string; detail?: string; type?: string };
   throw new Problem(response.status, said.title ?? `HTTP ${response.status}`, said.detail ?? "", said.type ?? "");
 }
@@ -127,6 +131,9 @@ async function removeRecordings(name: string, from: number, to: number): Promise
 }
 
 export const api = {
+  session: () => request<unknown>("GET", SESSION),
+  logIn: (name: string, password: string) => request<unknown>("POST", SESSION, { name, password }),
+  logOut: () => request<unknown>("DELETE", SESSION),
   cameras: (signal?: AbortSignal) => request<unknown>("GET", "/api/v1/cameras", undefined, signal),
   addCamera: (settings: Record<string, unknown>) => request<unknown>("POST", "/api/v1/cameras", settings),
   changeCamera: (name: string, change: Record<string, unknown>) => request<unknown>("PATCH", camera(name), change),

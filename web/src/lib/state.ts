@@ -1,8 +1,9 @@
 // What every page shares: the cameras, the disk, and whether the daemon answers. Asked for every few
 // seconds, and at once when the daemon says that something changed (server-sent events).
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { api, type Marker, messageOf, Problem } from "./api";
 import { type Camera, type Disk, toCameras, toDisk } from "./model";
+import { locked, session, toSession } from "./session";
 
 const POLL_MS = 5000;
 const POLL_DISK_MS = 30_000;
@@ -27,7 +28,24 @@ export const troubled = computed(
 
 let asking: Promise<void> | null = null;
 
+async function learnSession(): Promise<void> {
+  try {
+    session.value = toSession(await api.session());
+  } catch (error) {
+    // Not to be asked is not to be locked out: each answer says by itself what it refuses.
+    if (error instanceof Problem && error.status === 404) session.value = { required: false, role: "admin" };
+    else link.value = "gone";
+  }
+}
+
+export async function logOut(): Promise<void> {
+  await api.logOut();
+  session.value = { required: true };
+}
+
 export function refresh(): Promise<void> {
+  if (session.value === null) return learnSession();
+  if (locked.value) return Promise.resolve();
   asking ??= (async () => {
     try {
       const answer = await api.cameras();
@@ -47,6 +65,7 @@ export function refresh(): Promise<void> {
 }
 
 async function refreshDisk(): Promise<void> {
+  if (session.value === null || locked.value) return;
   try {
     disk.value = toDisk(await api.disk());
   } catch {
@@ -106,7 +125,7 @@ let source: EventSource | null = null;
 let missed = false;
 
 function openFeed(wait = FEED_RETRY_MS): void {
-  if (source) return;
+  if (source || session.value === null || locked.value) return;
   const made = new EventSource("/api/v1/events");
   source = made;
   made.onopen = () => {
@@ -137,9 +156,20 @@ function closeFeed(): void {
 }
 
 export function start(): void {
-  void refresh();
-  void refreshDisk();
-  openFeed();
+  void learnSession();
+  // Whenever somebody has logged in, and at once where nobody needs to.
+  effect(() => {
+    const open = session.value !== null && !locked.value;
+    if (open) {
+      void refresh();
+      void refreshDisk();
+      openFeed();
+    } else {
+      closeFeed();
+      cameras.value = null;
+      disk.value = null;
+    }
+  });
   setInterval(() => {
     if (document.visibilityState === "visible" || link.value !== "online") void refresh();
   }, POLL_MS);

@@ -7,6 +7,7 @@ import { RangeBar } from "../dialogs/range";
 import { api, type Marker, markerTime, messageOf } from "../lib/api";
 import { type Camera, type Span, type Timeline as TimelineData, toTimeline } from "../lib/model";
 import { go } from "../lib/router";
+import { may } from "../lib/session";
 import { cameras, camerasError, link, refresh } from "../lib/state";
 import { clockExact, DAY, dayInWords, fromInput, HOUR, MINUTE, SECOND, toInput } from "../lib/time";
 import { Player } from "../player/player";
@@ -165,6 +166,7 @@ function OneCamera({ camera, at }: { camera: Camera; at: number | null }): JSX.E
     if (found) toMarker(found);
   };
   const markHere = (): void => {
+    if (!may("operator")) return;
     const instant = shown.peek();
     if (instant === null) return;
     player?.element.pause();
@@ -229,14 +231,14 @@ function OneCamera({ camera, at }: { camera: Camera; at: number | null }): JSX.E
   const order = (what: "start" | "stop" | "restart", done: string) => () =>
     void attempt(`${camera.name} was not changed`, () => api.order(camera.name, what), done).then(() => refresh());
   const items: MenuItem[] = [
-    { label: "Settings", icon: "pencil", act: () => (dialog.value = "edit") },
+    { label: "Settings", icon: "pencil", needs: "admin", act: () => (dialog.value = "edit") },
     camera.enabled
-      ? { label: "Stop", icon: "stop", act: order("stop", "Stopped") }
-      : { label: "Start", icon: "play", act: order("start", "Started") },
-    { label: "Restart", icon: "restart", disabled: !camera.enabled, act: order("restart", "Restarting") },
+      ? { label: "Stop", icon: "stop", needs: "operator", act: order("stop", "Stopped") }
+      : { label: "Start", icon: "play", needs: "operator", act: order("start", "Started") },
+    { label: "Restart", icon: "restart", needs: "operator", disabled: !camera.enabled, act: order("restart", "Restarting") },
     { label: "Choose a range", icon: "range", act: chooseRange },
     { label: "Keys", icon: "keyboard", act: () => (dialog.value = "keys") },
-    { label: "Remove", icon: "trash", danger: true, act: () => (dialog.value = "remove") },
+    { label: "Remove", icon: "trash", danger: true, needs: "admin", act: () => (dialog.value = "remove") },
   ];
   const well = camera.state === "streaming";
   return (
@@ -515,7 +517,7 @@ function NotRecorded({ camera }: { camera: Camera }): JSX.Element {
   return (
     <Note>
       <p>This camera is not recorded, so there are pictures only: no video, no going back in time.</p>
-      <p>
+      <p hidden={!may("admin")}>
         <button
           type="button"
           class="button"

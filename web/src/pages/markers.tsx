@@ -5,6 +5,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { api, list, type Marker, markerTime, messageOf, type Page } from "../lib/api";
 import { hue } from "../lib/format";
+import { may } from "../lib/session";
 import { type MarkerChange, onMarker } from "../lib/state";
 import { clockExact, dayInWords, duration, parseTime, toRfc3339 } from "../lib/time";
 import type { View } from "../timeline/scale";
@@ -122,10 +123,12 @@ export function MarkerList(props: {
         ) : (
           <span class="soft number">{markers.loading.value ? "" : `${markers.all.value.length} in view`}</span>
         )}
-        <button type="button" class="button" onClick={props.onAdd}>
-          <Icon name="flag" />
-          Mark this picture
-        </button>
+        {may("operator") ? (
+          <button type="button" class="button" onClick={props.onAdd}>
+            <Icon name="flag" />
+            Mark this picture
+          </button>
+        ) : null}
       </div>
       {markers.error.value ? (
         <Empty icon="warn" title="The markers cannot be shown">
@@ -158,8 +161,8 @@ export function MarkerList(props: {
                 <Menu
                   label={`Actions for ${marker.label} at ${clockExact(at)}`}
                   items={[
-                    { label: "Change", icon: "pencil", act: () => (editing.value = marker) },
-                    { label: "Delete", icon: "trash", danger: true, act: () => (removing.value = marker) },
+                    { label: "Change", icon: "pencil", needs: "operator", act: () => (editing.value = marker) },
+                    { label: "Delete", icon: "trash", danger: true, needs: "operator", act: () => (removing.value = marker) },
                   ]}
                 />
               </li>

@@ -116,10 +116,10 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
           items={[
             ...(exists && last !== null ? [{ label: "Play", icon: "play" as const, act: () => open(cameraPath(row.camera, Math.max(first ?? 0, last - 60 * SECOND)), "_self") }] : []),
             ...(first !== null && last !== null
-              ? [{ label: "Export the last minute", icon: "download" as const, href: url.export(row.camera, Math.max(first, last - 60 * SECOND), last, "gop") }]
+              ? [{ label: "Export the last minute", icon: "download" as const, needs: "operator" as const, href: url.export(row.camera, Math.max(first, last - 60 * SECOND), last, "gop") }]
               : []),
-            { label: "Rename", icon: "pencil", act: () => (naming.value = true) },
-            { label: "Delete all", icon: "trash", danger: true, act: () => (asked.value = "delete") },
+            { label: "Rename", icon: "pencil", needs: "admin", act: () => (naming.value = true) },
+            { label: "Delete all", icon: "trash", danger: true, needs: "admin", act: () => (asked.value = "delete") },
           ]}
         />
       </div>
@@ -155,9 +155,9 @@ function Row({ row, onChanged }: { row: RecordingRow; onChanged: () => void }): 
               <Menu
                 label={`Actions for ${each.name || "the protected range"}`}
                 items={[
-                  { label: "Rename", icon: "pencil", act: () => (renaming.value = each) },
-                  { label: "Export MP4", icon: "download", href: url.export(row.camera, each.from, each.to, "gop") },
-                  { label: "Lift the protection", icon: "close", danger: true, act: () => (lifting.value = each) },
+                  { label: "Rename", icon: "pencil", needs: "operator", act: () => (renaming.value = each) },
+                  { label: "Export MP4", icon: "download", needs: "operator", href: url.export(row.camera, each.from, each.to, "gop") },
+                  { label: "Lift the protection", icon: "close", danger: true, needs: "operator", act: () => (lifting.value = each) },
                 ]}
               />
             </li>

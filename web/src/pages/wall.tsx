@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Camera, TONE } from "../lib/model";
 import { cameraPath } from "../lib/route";
+import { may } from "../lib/session";
 import { cameras, camerasError, link } from "../lib/state";
 import { ago } from "../lib/time";
 import { Player } from "../player/player";
@@ -150,10 +151,12 @@ export function Wall({ onAdd }: { onAdd: () => void }): JSX.Element {
         icon="camera"
         title="No cameras yet"
         action={
-          <button type="button" class="button primary" onClick={onAdd}>
-            <Icon name="add" />
-            Add the first camera
-          </button>
+          may("admin") ? (
+            <button type="button" class="button primary" onClick={onAdd}>
+              <Icon name="add" />
+              Add the first camera
+            </button>
+          ) : null
         }
       >
         Give the address of an RTSP stream. It is probed first, so that you see what the camera sends before it is added.

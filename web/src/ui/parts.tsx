@@ -4,6 +4,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { messageOf } from "../lib/api";
 import { type State, TONE, type Tone } from "../lib/model";
+import { may, type Role } from "../lib/session";
 import { Icon, type IconName } from "./icons";
 
 export function StateChip({ state, label }: { state: State; label?: string }): JSX.Element {
@@ -162,11 +163,14 @@ export interface MenuItem {
   icon: IconName;
   danger?: boolean;
   disabled?: boolean;
+  /** Who may have it; others do not see it. */
+  needs?: Role;
   href?: string;
   act?: () => void;
 }
 
-export function Menu({ label, items }: { label: string; items: MenuItem[] }): JSX.Element {
+export function Menu({ label, items: all }: { label: string; items: MenuItem[] }): JSX.Element | null {
+  const items = all.filter((each) => !each.needs || may(each.needs));
   const [open, setOpen] = useState(false);
   const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -191,6 +195,7 @@ export function Menu({ label, items }: { label: string; items: MenuItem[] }): JS
     event.preventDefault();
     event.stopPropagation();
   };
+  if (items.length === 0) return null;
   return (
     <div class="menu" ref={ref} onKeyDown={keys}>
       <button
