@@ -20,6 +20,7 @@
 //! | [`recording`] | those files: names, commit log, recovery |
 //! | [`serve`] | HTTP: index, playlists, API, dashboard, retention |
 //! | [`worker`] | decodes what was recorded, for `serve` |
+//! | [`sandbox`] | what processes give up once they have what they need |
 //! | [`media`] | the safe face of FFmpeg |
 //! | [`sys`] | processes, clocks, cores, memory of this machine |
 //!
@@ -36,6 +37,7 @@ pub mod logging;
 pub mod media;
 pub mod reader;
 pub mod recording;
+pub mod sandbox;
 pub mod serve;
 pub mod supervisor;
 pub mod sys;

@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 use crate::cli::{Global, ServeArgs};
 use crate::config::{self, Http};
-use crate::serve::{Server, Settings, SiteView, Supervisor};
+use crate::serve::{self, Server, Settings, SiteView, Supervisor};
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The configuration is wrong, the address is taken, a database cannot be opened.
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
-    let (_, site) = config::load(global.config.as_deref())?;
+    let (path, site) = config::load(global.config.as_deref())?;
     // Asked for by hand, it listens also where the daemon's own server does not.
     let listen = (args.listen)
         .or(site.http.listen)
@@ -24,7 +24,9 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
         retention: site.retention,
+        sandbox: site.sandbox,
     };
+    serve::confine(&settings, Some(&path))?;
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -13,6 +13,7 @@ pub mod memory;
 mod raw;
 mod record;
 mod resolve;
+mod sandbox;
 mod site;
 mod value;
 mod view;
@@ -28,6 +29,7 @@ pub use error::{ConfigError, Problem, Report, Style, Warnings};
 pub use http::Http;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
+pub use sandbox::{OnViolation, Sandbox, SandboxMode};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };

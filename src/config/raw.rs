@@ -349,6 +349,14 @@ table! {
 }
 
 table! {
+    /// `[sandbox]`
+    RawSandbox {
+        enabled: String,
+        on_violation: String,
+    }
+}
+
+table! {
     /// `[record]`
     RawRecord {
         mode: String,
@@ -428,12 +436,13 @@ pub struct RawConfig {
     pub limits: RawLimits,
     pub retry: RawRetry,
     pub http: RawHttp,
+    pub sandbox: RawSandbox,
     pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
 
 const TOP: &[&str] = &[
-    "site", "ring", "decode", "limits", "retry", "http", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "http", "sandbox", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -459,6 +468,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("", TOP),
     ("site", RawSite::KEYS),
     ("http", RawHttp::KEYS),
+    ("sandbox", RawSandbox::KEYS),
     ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),
@@ -495,6 +505,7 @@ impl RawConfig {
             limits: read!(RawLimits, "limits"),
             retry: read!(RawRetry, "retry"),
             http: read!(RawHttp, "http"),
+            sandbox: read!(RawSandbox, "sandbox"),
             record: read!(RawRecord, "record"),
             cameras: top
                 .subs("camera", problems)

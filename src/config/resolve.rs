@@ -79,6 +79,7 @@ impl<'a> Resolver<'a> {
         let retry = self.retry(Retry::default(), &raw.retry, None);
         let limits = self.limits(&raw.limits);
         let http = self.http(&raw.http);
+        let sandbox = self.sandbox(&raw.sandbox);
         let (record, retention, max_encoders) = self.record_site(&raw.record);
         let base = Base {
             ring,
@@ -109,6 +110,7 @@ impl<'a> Resolver<'a> {
             limits,
             retry,
             http,
+            sandbox,
             retention,
             max_encoders,
             streams,

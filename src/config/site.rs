@@ -17,6 +17,7 @@ use url::Url;
 
 use super::http::Http;
 use super::record::{Record, Retention};
+use super::sandbox::Sandbox;
 use super::view::View;
 
 /// Everything that one daemon does: site-wide settings, and one [`Stream`] for each reader process.
@@ -38,6 +39,8 @@ pub struct Site {
     pub retry: Retry,
     /// Where the API and the dashboard are.
     pub http: Http,
+    /// How processes are confined.
+    pub sandbox: Sandbox,
     /// What is kept of what is recorded.
     pub retention: Retention,
     /// How many streams may be encoded at a time, at least one.

@@ -38,6 +38,7 @@ use crate::config::DecodeMode;
 use crate::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
+use crate::sandbox::{self, Profile, SandboxError};
 use crate::sys;
 use activity::Detector;
 use audio::AudioTrack;
@@ -80,6 +81,8 @@ pub enum ReaderError {
     Begin(#[from] control::BeginError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     #[error("the supervisor ended before the start was complete")]
     Orphaned,
     #[error("the supervisor's message lacks a descriptor: {0}")]
@@ -269,6 +272,11 @@ fn prepare(
 ) -> Result<Option<(Network, tokio::runtime::Runtime, tracing::Span)>, ReaderError> {
     let Begun { start, health } = control::begin(control)?;
     let camera = start.camera;
+    let profile = Profile::Reader {
+        port: network::source_config(&camera).port(),
+        device: false,
+    };
+    sandbox::enter(start.sandbox, &profile)?;
     let span = tracing::info_span!("reader", camera = camera.id);
     let entered = span.clone().entered();
     let Some(inheritance) = Inheritance::receive(control)? else {

@@ -12,6 +12,7 @@
 pub mod api;
 mod assets;
 mod background;
+mod confine;
 mod dash;
 mod deliver;
 mod guard;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use confine::confine;
 pub use http::Limits;
 pub use index::Index;
 pub use library::{Library, Protection};

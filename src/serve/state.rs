@@ -22,7 +22,7 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
-use crate::config::Retention;
+use crate::config::{Retention, Sandbox};
 use crate::recording::Tree;
 
 /// What the server is started with.
@@ -38,6 +38,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// What is kept.
     pub retention: Retention,
+    /// What the server and its workers give up.
+    pub sandbox: Sandbox,
 }
 
 /// What all handlers share.
@@ -109,7 +111,7 @@ impl App {
         Ok(Arc::new(Self {
             library,
             retention,
-            workers: Workers::new(cores()),
+            workers: Workers::new(cores(), settings.sandbox),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),

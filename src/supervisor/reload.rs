@@ -215,11 +215,12 @@ impl Supervisor {
                     name,
                     limits,
                     http,
+                    sandbox,
                     retention,
                     max_encoders,
                     ..
                 } = site.clone();
-                (name, limits, http, retention, max_encoders)
+                (name, limits, http, sandbox, retention, max_encoders)
             };
             of(&old) != of(&new)
         };
@@ -276,7 +277,9 @@ impl Supervisor {
         let runs = matches!(*self.server.order.borrow(), Order::Run(_));
         if !new.serves() {
             give(&self.server.order, Order::Rest);
-        } else if !runs || (&old.http, &old.retention) != (&new.http, &new.retention) {
+        } else if !runs
+            || (&old.http, &old.retention, old.sandbox) != (&new.http, &new.retention, new.sandbox)
+        {
             give(&self.server.order, Order::Run(self.next_order()));
         } else {
             let view = SiteView::of(new);

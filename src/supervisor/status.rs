@@ -12,6 +12,7 @@ use crate::config::View;
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, Decoding, Sound, State};
 use crate::reader::client::Choice;
+use crate::sandbox::SandboxStatus;
 use crate::sys::clock;
 
 /// The whole answer.
@@ -37,6 +38,9 @@ pub struct Status {
     /// The process for HTTP and recordings; null: it is not wanted.
     #[serde(default)]
     pub http: Option<HttpStatus>,
+    /// How processes are confined.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// One for each stream, in the order of the configuration.
     pub cameras: Vec<CameraStatus>,
 }
@@ -319,6 +323,7 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
         },
         config: config(supervisor),
         http: http(supervisor),
+        sandbox: SandboxStatus::new(supervisor.site().sandbox),
         cameras: cameras.iter().map(|c| camera(supervisor, c)).collect(),
     }
 }
