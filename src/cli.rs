@@ -73,7 +73,8 @@ code is 2 then.
 
 Examples:
   camring check
-  camring check --config site.toml --json | jq '.memory'")]
+  camring check --config site.toml --json | jq '.memory'
+  camring check --systemd > /etc/systemd/system/camring.service.d/site.conf")]
     Check(CheckArgs),
 
     /// Have the daemon read its configuration again
@@ -224,6 +225,10 @@ pub struct CheckArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Print a drop-in for the systemd unit: the addresses of this site's cameras and no others
+    #[arg(long, conflicts_with = "json")]
+    pub systemd: bool,
 }
 
 /// `camring reload`

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod recordings;
+mod systemd;
 
 use std::fmt::Write as _;
 use std::io;
@@ -19,6 +20,7 @@ use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::reader::client::Choice;
+use crate::sandbox::{Kernel, SandboxStatus};
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -37,6 +39,12 @@ const USUAL_PINS: u64 = 2;
 /// # Errors
 /// The configuration cannot be used (`ConfigError`), or the output cannot be written.
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
+    if args.systemd {
+        let read = config::read_secretless(global.config.as_deref())?;
+        let servers = systemd::name_servers();
+        print(&systemd::drop_in(&read, &systemd::lookup, &servers))?;
+        return Ok(());
+    }
     let loaded = config::read(global.config.as_deref())?;
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
@@ -62,6 +70,8 @@ pub struct Machine {
     pub available: Option<sys::memory::Headroom>,
     /// Descriptors that a process may have: now, and if it asks.
     pub descriptors: (Option<u64>, Option<u64>),
+    /// What processes can be confined with.
+    pub sandbox: Kernel,
 }
 
 impl Machine {
@@ -73,6 +83,7 @@ impl Machine {
             memory: sys::memory::total(),
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
+            sandbox: Kernel::probe(),
         }
     }
 }
@@ -89,6 +100,7 @@ pub struct Plan {
     streams: Vec<PlannedStream>,
     memory: PlannedMemory,
     recordings: PlannedRecordings,
+    sandbox: SandboxStatus,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
     warnings: Vec<String>,
@@ -202,6 +214,7 @@ impl Plan {
             memory,
             recordings: PlannedRecordings::new(site, Disk::of(&site.data_dir)),
             http_listen: site.http.listen,
+            sandbox: SandboxStatus::with(site.sandbox, machine.sandbox),
             processes: PlannedProcesses {
                 needed: site.processes(),
                 limit: site.limits.max_processes,

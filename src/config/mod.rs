@@ -14,6 +14,7 @@ mod raw;
 mod record;
 mod resolve;
 mod sandbox;
+mod secretless;
 mod site;
 mod value;
 mod view;
@@ -30,6 +31,7 @@ pub use http::Http;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use sandbox::{OnViolation, Sandbox, SandboxMode};
+pub use secretless::{Secretless, read_secretless, secretless};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };

@@ -78,7 +78,11 @@ pub struct SandboxStatus {
 impl SandboxStatus {
     /// As configured, on this machine.
     pub fn new(sandbox: Sandbox) -> Self {
-        let kernel = Kernel::probe();
+        Self::with(sandbox, Kernel::probe())
+    }
+
+    /// The same, with a kernel that was asked before.
+    pub fn with(sandbox: Sandbox, kernel: Kernel) -> Self {
         Self {
             enabled: sandbox.enabled.name().to_owned(),
             on_violation: sandbox.on_violation.name().to_owned(),

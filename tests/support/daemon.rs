@@ -55,8 +55,12 @@ impl Daemon {
         let http = "[http]\nlisten = \"off\"\n\n";
         let http = if config.contains("[http]") { "" } else { http };
         // What a process must not do ends it, so that a test sees it.
-        let sandbox = "[sandbox]\nenabled = \"require\"\non_violation = \"kill\"\n\n";
-        let sandbox = if config.contains("[sandbox]") { "" } else { sandbox };
+        let sandbox = "[sandbox]\non_violation = \"kill\"\n\n";
+        let sandbox = if config.contains("[sandbox]") {
+            ""
+        } else {
+            sandbox
+        };
         let text = format!("{site}{http}{sandbox}{config}").replace("@DIR@", dir);
         for name in ["run", "data"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
