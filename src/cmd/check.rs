@@ -384,6 +384,7 @@ impl Plan {
                 None => "off".to_owned(),
             }
         );
+        let _ = writeln!(out, "sandbox      {}", self.sandbox);
         for warning in &self.warnings[self.warnings.len() - self.plan_warnings..] {
             let _ = write!(out, "\nwarning: {warning}");
         }

@@ -75,6 +75,16 @@ pub struct SandboxStatus {
     pub lacks: Vec<String>,
 }
 
+impl fmt::Display for SandboxStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.enabled, self.kernel)?;
+        for lack in &self.lacks {
+            write!(f, "; {lack}")?;
+        }
+        Ok(())
+    }
+}
+
 impl SandboxStatus {
     /// As configured, on this machine.
     pub fn new(sandbox: Sandbox) -> Self {

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use camring::config::{OnViolation, Sandbox, SandboxMode};
 use camring::sandbox::{self, Profile};
@@ -88,13 +89,38 @@ pub fn main(arguments: &[String]) -> ! {
             _ => OnViolation::Errno,
         },
     };
+    let begun = Instant::now();
     let entered = sandbox::enter(sandbox, &profile).expect("auto never fails");
+    let took = begun.elapsed();
     assert!(entered.seccomp || mode == "off", "{entered}");
     for action in actions {
+        if action == "cost" {
+            println!("{}", cost(took));
+            continue;
+        }
         let errno = act(action, &around);
         println!("{action}={errno}");
     }
     sys::exit_now(0)
+}
+
+/// Of entering, of a call that is allowed as it is, and of one whose arguments are looked at.
+fn cost(entering: Duration) -> String {
+    const TIMES: u32 = 1_000_000;
+    let each = |number: i64, arguments: [i64; 5]| {
+        let begun = Instant::now();
+        for _ in 0..TIMES {
+            call(number, arguments);
+        }
+        begun.elapsed().as_nanos() / u128::from(TIMES)
+    };
+    format!(
+        "enter {} us, getppid {} ns, ioctl {} ns, prlimit64 {} ns",
+        entering.as_micros(),
+        each(libc::SYS_getppid, [0; 5]),
+        each(libc::SYS_ioctl, [-1, libc::FIONREAD as i64, 0, 0, 0]),
+        each(libc::SYS_prlimit64, [0, libc::RLIMIT_CORE.into(), 0, 0, 0]),
+    )
 }
 
 /// A system call by its number, and the error.
