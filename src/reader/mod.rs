@@ -276,6 +276,12 @@ fn prepare(
         port: network::source_config(&camera).port(),
         device: false,
     };
+    ticks::start();
+    // Before the sandbox: it makes a pair of sockets.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ReaderError::system("start the network runtime"))?;
     sandbox::enter(start.sandbox, &profile)?;
     let span = tracing::info_span!("reader", camera = camera.id);
     let entered = span.clone().entered();
@@ -361,11 +367,6 @@ fn prepare(
         })
         .map_err(ReaderError::system("start the decode thread"))?;
 
-    ticks::start();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ReaderError::system("start the network runtime"))?;
     let mut gate = Gate::new(units, health.clone(), wanted);
     if camera.decode.mode == DecodeMode::Activity {
         gate = gate.watching(Detector::new(camera.decode.smallest_motion));
