@@ -103,7 +103,8 @@ code is 2 then.
 
 Examples:
   camring check
-  camring check --config site.toml --json | jq '.memory'")]
+  camring check --config site.toml --json | jq '.memory'
+  camring check --systemd > /etc/systemd/system/camring.service.d/site.conf")]
     Check(CheckArgs),
 
     /// Have the daemon read its configuration again
@@ -352,6 +353,9 @@ pub struct CheckArgs {
     /// Warnings are errors: exit code 1
     #[arg(long)]
     pub strict: bool,
+    /// Print a drop-in for the systemd unit: the addresses of this site's cameras and no others
+    #[arg(long, conflicts_with = "json")]
+    pub systemd: bool,
 }
 
 /// `camring reload`

@@ -20,6 +20,7 @@
 //! | [`recording`] | those files: names, commit log, recovery |
 //! | [`serve`] | HTTP: index, playlists, API, dashboard, retention |
 //! | [`worker`] | decodes what was recorded, for `serve` |
+//! | [`sandbox`] | what processes give up once they have what they need |
 //! | [`media`] | the safe face of FFmpeg |
 //! | [`onvif`] | finds cameras on the network |
 //! | [`sys`] | processes, clocks, cores, memory of this machine |
@@ -38,6 +39,7 @@ pub mod media;
 pub mod onvif;
 pub mod reader;
 pub mod recording;
+pub mod sandbox;
 pub mod serve;
 pub mod supervisor;
 pub mod sys;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use camring::config::{
     self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Network,
     Record, RecordMode, Retention, Retry, Ring, Site, Stream, Transport, View, ViewFormat,
+    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Record,
+    RecordMode, Retention, Retry, Ring, Sandbox, Site, Stream, Transport, View, ViewFormat,
 };
 use secrecy::ExposeSecret as _;
 
@@ -60,6 +62,7 @@ fn the_shipped_file_says_what_the_code_does_without_it() {
     assert_eq!(shipped.retry, Retry::default());
     assert_eq!(shipped.streams[0].network, Network::default());
     assert_eq!(shipped.http, Http::default());
+    assert_eq!(shipped.sandbox, Sandbox::default());
     assert_eq!(shipped.retention, Retention::default());
     let stream = &shipped.streams[0];
     assert_eq!(stream.record, Record::default());

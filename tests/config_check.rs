@@ -290,6 +290,7 @@ fn the_plan_compares_with_what_the_machine_has() {
     );
     let loaded = config::read(Some(&path)).unwrap();
     let small = Machine {
+        sandbox: camring::sandbox::Kernel::default(),
         cores: vec![2, 5],
         memory: Some(50 << 20),
         available: Some(camring::sys::memory::Headroom {

@@ -7,6 +7,7 @@ mod hardware;
 mod kernel;
 mod limits;
 mod recordings;
+mod systemd;
 
 use std::fmt::Write as _;
 use std::io;
@@ -24,6 +25,7 @@ use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::reader::client::Choice;
+use crate::sandbox::{Kernel, SandboxStatus};
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -44,6 +46,11 @@ const USUAL_PINS: u64 = 2;
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
     if args.hardware {
         return hardware::run(args.json);
+    if args.systemd {
+        let read = config::read_secretless(global.config.as_deref())?;
+        let servers = systemd::name_servers();
+        print(&systemd::drop_in(&read, &systemd::lookup, &servers))?;
+        return Ok(());
     }
     let loaded = config::read(global.config.as_deref())?;
     let plan = Plan::new(&loaded, &Machine::this());
@@ -72,6 +79,8 @@ pub struct Machine {
     pub descriptors: (Option<u64>, Option<u64>),
     /// What the kernel and the control group allow.
     pub kernel: Kernel,
+    /// What processes can be confined with.
+    pub sandbox: Kernel,
 }
 
 impl Machine {
@@ -84,6 +93,7 @@ impl Machine {
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
             kernel: Kernel::this(),
+            sandbox: Kernel::probe(),
         }
     }
 }
@@ -100,6 +110,7 @@ pub struct Plan {
     streams: Vec<PlannedStream>,
     memory: PlannedMemory,
     recordings: PlannedRecordings,
+    sandbox: SandboxStatus,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
     limits: Vec<Limit>,
@@ -215,6 +226,7 @@ impl Plan {
             memory,
             recordings: PlannedRecordings::new(site, Disk::of(&site.data_dir)),
             http_listen: site.http.listen,
+            sandbox: SandboxStatus::with(site.sandbox, machine.sandbox),
             processes: PlannedProcesses {
                 needed: site.processes(),
                 limit: site.limits.max_processes,
@@ -404,6 +416,7 @@ impl Plan {
                 None => "off".to_owned(),
             }
         );
+        let _ = writeln!(out, "sandbox      {}", self.sandbox);
         for warning in &self.warnings[self.warnings.len() - self.plan_warnings..] {
             let _ = write!(out, "\nwarning: {warning}");
         }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::cli::{Global, ServeArgs};
 use crate::config::{self, Http};
-use crate::serve::{Server, Settings, SiteView, Supervisor};
+use crate::serve::{self, Server, Settings, SiteView, Supervisor};
 
 /// Everybody on the network could see and change everything. Ends the command with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub struct Open(std::net::SocketAddr);
 /// # Errors
 /// The configuration is wrong, the address is taken, a database cannot be opened.
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
-    let (_, site) = config::load(global.config.as_deref())?;
+    let (path, site) = config::load(global.config.as_deref())?;
     // Asked for by hand, it listens also where the daemon's own server does not.
     let listen = (args.listen)
         .or(site.http.listen)
@@ -37,9 +37,11 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<()> {
         data_dir: site.data_dir.clone(),
         socket: site.attach_socket(),
         retention: site.retention,
+        sandbox: site.sandbox,
     };
     // Sessions, and the key of a certificate.
     crate::sys::process::not_dumpable()?;
+    serve::confine(&settings, Some(&path))?;
     let view = SiteView::of(&site);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

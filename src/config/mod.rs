@@ -17,6 +17,8 @@ pub mod proof;
 mod raw;
 mod record;
 mod resolve;
+mod sandbox;
+mod secretless;
 mod site;
 mod value;
 mod view;
@@ -36,6 +38,8 @@ pub use log::LogFormat;
 pub use http::{Http, Login, Role, Tls};
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
+pub use sandbox::{OnViolation, Sandbox, SandboxMode};
+pub use secretless::{Secretless, read_secretless, secretless};
 pub use site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
 };

@@ -394,6 +394,14 @@ table! {
 }
 
 table! {
+    /// `[sandbox]`
+    RawSandbox {
+        enabled: String,
+        on_violation: String,
+    }
+}
+
+table! {
     /// `[record]`
     RawRecord {
         mode: String,
@@ -476,6 +484,7 @@ pub struct RawConfig {
     pub network: RawNetwork,
     pub http: RawHttp,
     pub log: RawLog,
+    pub sandbox: RawSandbox,
     pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
@@ -483,6 +492,7 @@ pub struct RawConfig {
 const TOP: &[&str] = &[
     "site", "ring", "decode", "limits", "retry", "network", "http", "record", "camera",
     "site", "ring", "decode", "limits", "retry", "http", "log", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "http", "sandbox", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -513,6 +523,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("http.tls", RawTls::KEYS),
     ("http.user", RawUser::KEYS),
     ("http.token", RawToken::KEYS),
+    ("sandbox", RawSandbox::KEYS),
     ("record", RawRecord::KEYS),
     ("ring", RawRing::KEYS),
     ("decode", RawDecode::KEYS),
@@ -552,6 +563,7 @@ impl RawConfig {
             network: read!(RawNetwork, "network"),
             http: read!(RawHttp, "http"),
             log: read!(RawLog, "log"),
+            sandbox: read!(RawSandbox, "sandbox"),
             record: read!(RawRecord, "record"),
             cameras: top
                 .subs("camera", problems)

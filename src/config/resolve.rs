@@ -84,6 +84,7 @@ impl<'a> Resolver<'a> {
         let limits = self.limits(&raw.limits);
         let http = self.http(&raw.http);
         let log_format = self.log_format(&raw.log);
+        let sandbox = self.sandbox(&raw.sandbox);
         let (record, retention, max_encoders) = self.record_site(&raw.record);
         let base = Base {
             ring,
@@ -116,6 +117,7 @@ impl<'a> Resolver<'a> {
             retry,
             http,
             log_format,
+            sandbox,
             retention,
             max_encoders,
             streams,

@@ -19,6 +19,7 @@ use super::http::Http;
 use super::network::Network;
 use super::log::LogFormat;
 use super::record::{Record, Retention};
+use super::sandbox::Sandbox;
 use super::view::View;
 
 /// Everything that one daemon does: site-wide settings, and one [`Stream`] for each reader process.
@@ -42,6 +43,8 @@ pub struct Site {
     pub http: Http,
     /// How the daemon's processes log, unless the command line or the environment say otherwise.
     pub log_format: LogFormat,
+    /// How processes are confined.
+    pub sandbox: Sandbox,
     /// What is kept of what is recorded.
     pub retention: Retention,
     /// How many streams may be encoded at a time, at least one.

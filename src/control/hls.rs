@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{BeginError, ControlSocket, Received};
-use crate::config::{Record, RecordMode};
+use crate::config::{Record, RecordMode, Sandbox};
 use crate::sys;
 
 /// To a process that records.
@@ -68,6 +68,8 @@ pub struct HlsStart {
     pub record: Record,
     /// The cores to run on; empty: any.
     pub cpus: Vec<u32>,
+    /// What to give up.
+    pub sandbox: Sandbox,
 }
 
 /// What the recording of a stream is doing.

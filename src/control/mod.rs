@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use socket::{AsyncControl, ControlError, ControlSocket, MAX_FDS, MAX_MESSAGE, Received};
 
-use crate::config::{self, Stream};
+use crate::config::{self, Sandbox, Stream};
 use crate::health::{Health, HealthError};
 use crate::sys;
 
@@ -238,6 +238,8 @@ pub struct ReaderStart {
     pub cpus: Vec<u32>,
     /// How often this stream's process was started before.
     pub restarts: u32,
+    /// What to give up.
+    pub sandbox: Sandbox,
 }
 
 impl fmt::Debug for ReaderStart {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{BeginError, ControlSocket, MAX_MESSAGE, Received};
-use crate::config::{Http, Retention};
+use crate::config::{Http, Retention, Sandbox};
 use crate::serve::{CameraView, SiteView};
 use crate::sys;
 
@@ -86,6 +86,10 @@ pub struct ServeStart {
     pub socket: PathBuf,
     /// What is kept.
     pub retention: Retention,
+    /// What to give up.
+    pub sandbox: Sandbox,
+    /// The configuration, which it must not see.
+    pub config: Option<PathBuf>,
 }
 
 /// How a server is.

@@ -20,19 +20,33 @@ pub mod rendition;
 pub mod sound;
 pub mod source;
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::config::RecordMode;
+use crate::config::{RecordMode, SandboxMode};
 use crate::control::hls::{FromHls, HlsReport, HlsStart, HlsState, ToHls, begin};
 use crate::control::{ControlError, ControlSocket};
+use crate::recording::Tree;
+use crate::sandbox::{self, Profile};
 
 /// How often the supervisor hears how it goes.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The longest wait for a unit: an order to stop is looked for this often at least.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// Why a recorder ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum HlsError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It may write below the folder that was there when it began.
+    #[error("{} was replaced while it was recorded into; recording goes on in the new one", .0.display())]
+    ShutOut(PathBuf),
+}
 
 /// What records a stream, in one way or another. One thread at a time.
 pub trait Recorder {
@@ -99,12 +113,48 @@ pub fn main(control: ControlSocket) -> i32 {
 fn run(control: &ControlSocket) -> Result<(), Box<dyn std::error::Error>> {
     let start = begin(control)?;
     let _span = tracing::info_span!("hls", stream = start.stream).entered();
+    if !confined(control, &start)? {
+        return Ok(());
+    }
     match start.record.mode {
         RecordMode::Copy => Ok(copy_until_stopped(control, &start)?),
         RecordMode::Encode => Ok(encode_until_stopped(control, &start)?),
         // Nobody starts such a process.
         RecordMode::Off => Ok(()),
     }
+}
+
+/// Makes the stream's folder and gives up everything else. Waits for a disk that takes no folder; says
+/// `false` when it is told to stop meanwhile.
+fn confined(control: &ControlSocket, start: &HlsStart) -> Result<bool, Box<dyn std::error::Error>> {
+    if start.sandbox.enabled == SandboxMode::Off {
+        return Ok(true);
+    }
+    let folder = Tree::new(&start.data_dir).stream(&start.stream);
+    let mut waiting = HlsReport::default();
+    while let Err(error) = fs::create_dir_all(&folder) {
+        let text = format!("cannot record in {}: {error}", folder.display());
+        if waiting.write_errors == 0 {
+            tracing::warn!("{text}; tried again");
+        }
+        waiting.state = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HlsState::DiskFull,
+            _ => HlsState::Failed,
+        };
+        waiting.reason = text;
+        waiting.write_errors += 1;
+        control.send(&FromHls::Report(waiting.clone()), &[])?;
+        wait_for_word(control, REPORT_EVERY);
+        if told(control)? == Told::Stop {
+            return Ok(false);
+        }
+    }
+    let profile = Profile::Recorder {
+        folder,
+        devices: start.record.mode == RecordMode::Encode,
+    };
+    sandbox::enter(start.sandbox, &profile)?;
+    Ok(true)
 }
 
 fn cut(start: &HlsStart) -> rendition::Cut {
@@ -114,30 +164,41 @@ fn cut(start: &HlsStart) -> rendition::Cut {
     }
 }
 
-fn until_stopped(control: &ControlSocket, recorder: &mut dyn Recorder) -> Result<(), ControlError> {
+fn until_stopped(
+    control: &ControlSocket,
+    start: &HlsStart,
+    recorder: &mut dyn Recorder,
+) -> Result<(), HlsError> {
+    let folder = Tree::new(&start.data_dir).stream(&start.stream);
     let mut next_report = Instant::now();
+    let mut refused = 0;
     while !is_told_to_stop(control)? {
         recorder.work(LONGEST_WAIT);
         if Instant::now() >= next_report {
             next_report = Instant::now() + REPORT_EVERY;
-            control.send(&FromHls::Report(recorder.report()), &[])?;
+            let report = recorder.report();
+            if report.write_errors > refused && sandbox::is_shut_out(&folder) {
+                return Err(HlsError::ShutOut(folder));
+            }
+            refused = report.write_errors;
+            control.send(&FromHls::Report(report), &[])?;
         }
     }
     recorder.finish();
     Ok(())
 }
 
-fn copy_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), ControlError> {
+fn copy_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), HlsError> {
     let socket = start.socket.clone();
     let mut copy = copy::Copy::new(socket, &start.data_dir, &start.stream, cut(start));
     if start.record.audio {
         copy = copy.with_sound();
     }
-    until_stopped(control, &mut copy)
+    until_stopped(control, start, &mut copy)
 }
 
 /// How many encode at a time is the supervisor's to say.
-fn encode_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), ControlError> {
+fn encode_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(), HlsError> {
     control.send(&FromHls::NeedEncoder, &[])?;
     let queued = HlsReport {
         state: HlsState::Queued,
@@ -157,7 +218,7 @@ fn encode_until_stopped(control: &ControlSocket, start: &HlsStart) -> Result<(),
     let (socket, record) = (start.socket.clone(), &start.record);
     let (data_dir, stream) = (&start.data_dir, &start.stream);
     let mut encode = encode::Encode::new(socket, data_dir, stream, cut(start), record);
-    until_stopped(control, &mut encode)
+    until_stopped(control, start, &mut encode)
 }
 
 fn wait_for_word(control: &ControlSocket, most: Duration) {

@@ -39,6 +39,7 @@ use crate::config::DecodeMode;
 use crate::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
+use crate::sandbox::{self, Profile, SandboxError};
 use crate::sys;
 use activity::Detector;
 use audio::AudioTrack;
@@ -81,6 +82,8 @@ pub enum ReaderError {
     Begin(#[from] control::BeginError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     #[error("the supervisor ended before the start was complete")]
     Orphaned,
     #[error("the supervisor's message lacks a descriptor: {0}")]
@@ -270,6 +273,17 @@ fn prepare(
 ) -> Result<Option<(Network, tokio::runtime::Runtime, tracing::Span)>, ReaderError> {
     let Begun { start, health } = control::begin(control)?;
     let camera = start.camera;
+    let profile = Profile::Reader {
+        port: network::source_config(&camera).port(),
+        device: false,
+    };
+    ticks::start();
+    // Before the sandbox: it makes a pair of sockets.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ReaderError::system("start the network runtime"))?;
+    sandbox::enter(start.sandbox, &profile)?;
     let span = tracing::info_span!("reader", camera = camera.id);
     let entered = span.clone().entered();
     let Some(inheritance) = Inheritance::receive(control)? else {
@@ -355,11 +369,6 @@ fn prepare(
         })
         .map_err(ReaderError::system("start the decode thread"))?;
 
-    ticks::start();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ReaderError::system("start the network runtime"))?;
     let mut gate = Gate::new(units, health.clone(), wanted);
     if camera.decode.mode == DecodeMode::Activity {
         gate = gate.watching(Detector::new(camera.decode.smallest_motion));

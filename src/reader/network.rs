@@ -500,7 +500,7 @@ fn ring_codec(codec: VideoCodec) -> Codec {
     }
 }
 
-fn source_config(camera: &Stream) -> SourceConfig {
+pub(super) fn source_config(camera: &Stream) -> SourceConfig {
     let retry = &camera.retry;
     let mut config = SourceConfig::new(&camera.id, camera.url.clone());
     config.username.clone_from(&camera.username);

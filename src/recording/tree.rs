@@ -46,13 +46,18 @@ impl Tree {
         &self.root
     }
 
+    /// Where everything of a stream lies, there or not, and nothing of another.
+    pub fn stream(&self, stream: &str) -> PathBuf {
+        self.root.join(stream_folder(stream))
+    }
+
     /// The folder of a stream's rendition, there or not. `rendition` must be one of ours:
     /// [`is_rendition`].
     pub fn rendition(&self, stream: &str, rendition: &str) -> Rendition {
         Rendition {
             stream: stream.to_owned(),
             name: rendition.to_owned(),
-            folder: self.root.join(stream_folder(stream)).join(rendition),
+            folder: self.stream(stream).join(rendition),
         }
     }
 

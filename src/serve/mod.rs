@@ -14,6 +14,7 @@ pub mod api;
 mod assets;
 pub mod audit;
 mod background;
+mod confine;
 mod dash;
 mod deliver;
 mod guard;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use confine::confine;
 pub use http::Limits;
 pub use index::Index;
 pub use library::{Library, Protection};

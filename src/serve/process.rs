@@ -10,12 +10,13 @@ use axum::http::StatusCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::confine::{confine, until_shut_out};
 use super::state::Asked;
 use super::{App, Fault, Problem, Server, Settings, SiteView, Supervisor};
 use crate::control::serve::{
-    self, Ask, AskError, AskErrorKind, Begun, FromServe, ServeReport, Sites, ToServe,
+    self, Ask, AskError, AskErrorKind, Begun, FromServe, ServeReport, ServeStart, Sites, ToServe,
 };
-use crate::control::{AsyncControl, ControlError, Received};
+use crate::control::{AsyncControl, ControlError, ControlSocket, Received};
 
 /// How often the supervisor hears of it.
 const REPORTS: Duration = Duration::from_secs(1);
@@ -31,11 +32,23 @@ pub fn main() -> i32 {
             return 1;
         }
     };
+    let Begun {
+        start,
+        site,
+        control,
+    } = begun;
+    let settings = settings(&start);
+    if let Err(error) = confine(&settings, start.config.as_deref()) {
+        let text = error.to_string();
+        let _ = control.send(&FromServe::Fault { text }, &[]);
+        tracing::error!("{error}");
+        return 1;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let served = runtime.and_then(|runtime| {
-        let served = runtime.block_on(live(begun));
+        let served = runtime.block_on(live(settings, site, control));
         // A client's file on a slow disk must not hold up the end.
         runtime.shutdown_background();
         served
@@ -60,8 +73,19 @@ async fn live(begun: Begun) -> io::Result<()> {
         http: start.http,
         data_dir: start.data_dir,
         socket: start.socket,
+fn settings(start: &ServeStart) -> Settings {
+    Settings {
+        listen: start.http.listen,
+        cors_origins: start.http.cors_origins.clone(),
+        data_dir: start.data_dir.clone(),
+        socket: start.socket.clone(),
         retention: start.retention,
-    };
+        sandbox: start.sandbox,
+    }
+}
+
+/// From the start to the end.
+async fn live(settings: Settings, site: SiteView, control: ControlSocket) -> io::Result<()> {
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let server = match Server::start(settings, site, Supervisor::new(ask)).await {
         Ok(server) => server,
@@ -87,8 +111,12 @@ async fn live(begun: Begun) -> io::Result<()> {
         let _ = stop.send(true);
         talked
     };
-    let (talked, ()) = tokio::join!(talk, server.run(stopped));
-    talked.map_err(io::Error::other)
+    let settings = server.app.settings.clone();
+    let served = async { tokio::join!(talk, server.run(stopped)).0 };
+    tokio::select! {
+        talked = served => talked.map_err(io::Error::other),
+        what = until_shut_out(&settings) => Err(io::Error::other(what)),
+    }
 }
 
 /// The conversation with the supervisor.

@@ -26,6 +26,7 @@ use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
 use crate::config::{Http, Retention};
+use crate::config::{Retention, Sandbox};
 use crate::recording::Tree;
 
 /// What the server is started with.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// What is kept.
     pub retention: Retention,
+    /// What the server and its workers give up.
+    pub sandbox: Sandbox,
 }
 
 /// What all handlers share.
@@ -148,6 +151,7 @@ impl App {
                 LONG_PATIENCE,
                 long_busy,
             ),
+            workers: Workers::new(cores(), settings.sandbox),
             snapper: Snapper::default(),
             requests: Requests::default(),
             readers: super::api::events::room(),

@@ -224,6 +224,7 @@ impl<'a> Reader<'a> {
             index: camera.index,
             cpus: cpus.clone(),
             restarts: camera.life.borrow().restarts,
+            sandbox: supervisor.site().sandbox,
         }));
         {
             let mut life = camera.life.borrow_mut();

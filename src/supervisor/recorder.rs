@@ -124,6 +124,7 @@ impl Job for Recorder {
             socket: site.attach_socket(),
             record,
             cpus,
+            sandbox: site.sandbox,
         }))]
     }
 

@@ -225,11 +225,12 @@ impl Supervisor {
                     name,
                     limits,
                     http,
+                    sandbox,
                     retention,
                     max_encoders,
                     ..
                 } = site.clone();
-                (name, limits, http, retention, max_encoders)
+                (name, limits, http, sandbox, retention, max_encoders)
             };
             of(&old) != of(&new)
         };
@@ -287,6 +288,9 @@ impl Supervisor {
         if !new.serves() {
             give(&self.server.order, Order::Rest);
         } else if !runs || kept(old) != kept(new) {
+        } else if !runs
+            || (&old.http, &old.retention, old.sandbox) != (&new.http, &new.retention, new.sandbox)
+        {
             give(&self.server.order, Order::Run(self.next_order()));
         } else {
             self.server

@@ -60,6 +60,8 @@ impl Job for Server {
             data_dir: site.data_dir.clone(),
             socket: site.attach_socket(),
             retention: site.retention,
+            sandbox: site.sandbox,
+            config: supervisor.options.config.clone(),
         }))];
         first.extend(parts(&SiteView::of(&site)));
         first

@@ -14,6 +14,8 @@ use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, DecodesWith, Decoding, Sound, State};
 use crate::reader::client::Choice;
 use crate::sys::{clock, usage};
+use crate::sandbox::SandboxStatus;
+use crate::sys::clock;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Status {
     /// The process for HTTP and recordings; null: it is not wanted.
     #[serde(default)]
     pub http: Option<HttpStatus>,
+    /// How processes are confined.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// One for each stream, in the order of the configuration.
     pub cameras: Vec<CameraStatus>,
 }
@@ -372,6 +377,7 @@ pub(super) fn collect(supervisor: &Supervisor) -> Status {
         },
         config: config(supervisor),
         http: http(supervisor),
+        sandbox: SandboxStatus::new(supervisor.site().sandbox),
         cameras: cameras.iter().map(|c| camera(supervisor, c)).collect(),
     }
 }

@@ -3,7 +3,6 @@
 
 use std::io;
 
-use rustix::process::Pid;
 use rustix::thread::CpuSet;
 
 /// The cores that this process may use, ascending. Never empty.
@@ -52,14 +51,12 @@ pub fn pin(cores: &[u32]) -> io::Result<()> {
 /// Makes the calling thread nicer than its process by `by` (1 to 19): on Linux niceness belongs to
 /// each thread. There is no way back without privilege.
 pub fn be_nicer(by: i32) -> io::Result<()> {
-    let thread = rustix::thread::gettid();
-    let now = rustix::process::getpriority_process(Some(thread))?;
-    set_nice(thread, (now + by).min(19))
-}
-
-/// Sets the niceness of a thread of this process.
-fn set_nice(thread: Pid, nice: i32) -> io::Result<()> {
-    Ok(rustix::process::setpriority_process(Some(thread), nice)?)
+    // Not by its number: the sandbox lets a thread change its own niceness only.
+    let now = rustix::process::getpriority_process(None)?;
+    Ok(rustix::process::setpriority_process(
+        None,
+        (now + by).min(19),
+    )?)
 }
 
 #[cfg(test)]

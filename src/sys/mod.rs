@@ -18,6 +18,6 @@ pub mod stderr;
 pub mod usage;
 
 pub use raw::{
-    ForkedChild, TitleArea, clock_synchronised, exit_now, fork_detached, one_malloc_arena,
-    take_stdin, watch_fd,
+    ForkedChild, Instruction, TitleArea, clock_synchronised, exit_now, fork_detached, has_seccomp,
+    install_filter, landlock_abi, one_malloc_arena, take_stdin, watch_fd,
 };

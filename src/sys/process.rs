@@ -129,6 +129,11 @@ impl fmt::Display for Exit {
         match *self {
             Exit::Code(code) => write!(f, "exit code {code}"),
             Exit::Signal(number) => match nix::sys::signal::Signal::try_from(number) {
+                // Nothing else sends it.
+                Ok(nix::sys::signal::Signal::SIGSYS) => f.write_str(
+                    "killed by SIGSYS: a system call that the sandbox forbids; the kernel's log has \
+                     its number: journalctl -k -g type=1326",
+                ),
                 Ok(signal) => write!(f, "killed by {signal}"),
                 Err(_) => write!(f, "killed by signal {number}"),
             },

@@ -295,6 +295,73 @@ pub fn clock_synchronised() -> Option<bool> {
     }
 }
 
+/// One instruction of a seccomp filter, as the kernel lays it out (`struct sock_filter`).
+pub type Instruction = seccompiler::sock_filter;
+
+/// Installs a seccomp filter for the calling thread and those that it starts, for good. `log`: refusals
+/// are written into the kernel's log. Needs `no_new_privs`.
+///
+/// # Errors
+/// The kernel's answer; a program that is longer than it takes.
+pub fn install_filter(program: &[Instruction], log: bool) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = match log {
+        true => libc::SECCOMP_FILTER_FLAG_LOG,
+        false => 0,
+    };
+    let program = libc::sock_fprog {
+        len: length,
+        // The kernel does not write to it.
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: `program` says where `length` instructions are, which both have the layout of the kernel's
+    // `struct sock_filter` (u16, u8, u8, u32, `repr(C)`) and live until the call is over; the kernel
+    // copies and checks them. What the filter does to this process is what the caller asked for; no memory
+    // of it changes.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the kernel knows seccomp filters that end a process.
+pub fn has_seccomp() -> bool {
+    let action: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    // SAFETY: the pointer is to a number of ours, which the kernel reads during the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
+        )
+    };
+    answer == 0
+}
+
+/// The version of the kernel's Landlock; 0: it has none, or it is not switched on.
+pub fn landlock_abi() -> u32 {
+    const VERSION: libc::c_ulong = 1;
+    // SAFETY: with this flag the kernel takes no pointer, makes nothing, and returns a number.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0usize,
+            VERSION,
+        )
+    };
+    u32::try_from(answer).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

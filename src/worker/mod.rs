@@ -20,8 +20,10 @@ mod stills;
 
 use std::os::fd::OwnedFd;
 
+use crate::config::Sandbox;
 use crate::control::{ControlSocket, Received};
 use crate::media::MediaError;
+use crate::sandbox::{self, Profile};
 use crate::sys;
 
 use input::Inputs;
@@ -58,10 +60,16 @@ fn work() -> anyhow::Result<()> {
     let control = ControlSocket::from_fd(sys::take_stdin()?)?;
     sys::one_malloc_arena();
     sys::process::Isolation::apply()?;
+    // The server's word for it; of nothing else can it be.
+    let sandbox: Sandbox = match std::env::args().nth(3) {
+        Some(text) => serde_json::from_str(&text)?,
+        None => Sandbox::default(),
+    };
     sys::process::limit_private_memory(MEMORY)?;
     sys::process::name_thread("camring-worker");
     // Cosmetic where it fails.
     let _ = sys::cpu::be_nicer(NICER_BY);
+    sandbox::enter(sandbox, &Profile::Worker)?;
     control.send(&FromWorker::Ready, &[])?;
     while let Some(Received { message, fds }) = control.recv::<ToWorker>()? {
         // What is left of an answer that came too late.

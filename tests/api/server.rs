@@ -61,7 +61,7 @@ impl Answer {
 fn configuration(folder: &TempDir, more: &str) {
     let dir = folder.path().display();
     let text = format!(
-        "[site]\nname = \"test\"\ndata_dir = \"{dir}/data\"\nruntime_dir = \"{dir}/run\"\n{more}\n\
+        "[site]\nname = \"test\"\ndata_dir = \"{dir}/data\"\nruntime_dir = \"{dir}/run\"\n{more}\n[sandbox]\non_violation = \"kill\"\n\
          [[camera]]\nname = \"door\"\nurl = \"rtsp://127.0.0.1:9/door\"\n"
     );
     fs::write(folder.path().join("config.toml"), text).unwrap();

@@ -64,7 +64,7 @@ impl Server {
         fs::create_dir(&data).expect("a folder");
         record(&data);
         let config = format!(
-            "[site]\nname = \"test\"\nruntime_dir = \"{0}/run\"\ndata_dir = \"{0}/data\"\n\n\
+            "[site]\nname = \"test\"\nruntime_dir = \"{0}/run\"\ndata_dir = \"{0}/data\"\n[sandbox]\non_violation = \"kill\"\n\
              [[camera]]\nname = \"door\"\nurl = \"rtsp://127.0.0.1:9/x\"\n",
             folder.path().display()
         );

@@ -99,7 +99,7 @@ fn a_folder_has_one_server_and_reindex_waits_for_it() {
     Recorder::new(&data, "yard", Clip::of_ffmpeg(), START_NS).seconds(70);
     let config = folder.path().join("config.toml");
     let text = format!(
-        "[site]\ndata_dir = {data:?}\nruntime_dir = {:?}\n[[camera]]\nname = \"yard\"\n\
+        "[site]\ndata_dir = {data:?}\nruntime_dir = {:?}\n[sandbox]\non_violation = \"kill\"\n[[camera]]\nname = \"yard\"\n\
          url = \"rtsp://127.0.0.1/yard\"\n",
         folder.path()
     );

@@ -72,7 +72,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.toml");
         let text = format!(
-            "[site]\ndata_dir = {data_dir:?}\nruntime_dir = {:?}\n{more}\n\
+            "[site]\ndata_dir = {data_dir:?}\nruntime_dir = {:?}\n{more}\n[sandbox]\non_violation = \"kill\"\n\
              [[camera]]\nname = \"yard\"\nurl = \"rtsp://127.0.0.1/yard\"\n",
             folder.path()
         );

@@ -217,6 +217,17 @@ pub fn an_exit_is_explained_and_retried() {
     );
 }
 
+pub fn a_forbidden_system_call_is_explained() {
+    let world = World::with_cameras(&[("door", "violate=1&lives=1"), ("good", "")]);
+    world.wait_for_camera("door", "a restart", |c| c.restarts == 1 && c.fps_in > 0.0);
+    let log = world.log();
+    assert!(
+        log.contains("killed by SIGSYS: a system call that the sandbox forbids"),
+        "{log}"
+    );
+    world.wait_for_camera("good", "no restart", |c| c.restarts == 0 && c.fps_in > 0.0);
+}
+
 pub fn readers_that_hang_are_replaced() {
     let world = World::with_cameras(&[
         ("hangs", "hang=1&lives=1"),

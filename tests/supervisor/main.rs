@@ -103,6 +103,10 @@ const TESTS: &[(&str, fn())] = &[
         deaths::an_exit_is_explained_and_retried,
     ),
     (
+        "deaths::a_forbidden_system_call_is_explained",
+        deaths::a_forbidden_system_call_is_explained,
+    ),
+    (
         "deaths::readers_that_hang_are_replaced",
         deaths::readers_that_hang_are_replaced,
     ),

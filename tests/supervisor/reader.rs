@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use camring::config::{OnViolation, Sandbox, SandboxMode};
 use camring::control::{
     self, Begun, ControlError, ControlSocket, Received, RingKind, ToReader, ToSupervisor,
 };
 use camring::health::State;
+use camring::sandbox::{self, Profile};
 use camring::sys::clock;
 use camring_ring::{
     CloseReason, Codec, FrameDescriptor, FrameWriter, PacketWriter, PixelFormat, SealedMemory,
@@ -271,6 +273,20 @@ impl Reader<'_> {
             return Ok(());
         }
         let name = &self.begun.start.health_name;
+        if self.plan.has("violate") {
+            let sandbox = Sandbox {
+                enabled: SandboxMode::Auto,
+                on_violation: OnViolation::Kill,
+            };
+            let profile = Profile::Reader {
+                port: 554,
+                device: false,
+            };
+            let entered = sandbox::enter(sandbox, &profile)?;
+            let flags = nix::sched::CloneFlags::CLONE_NEWUSER;
+            let allowed = nix::sched::unshare(flags);
+            return Err(format!("still here: {allowed:?}, {entered}").into());
+        }
         if let Some(code) = self.plan.number("exit") {
             let text = "the lens fell off \u{1b}[31m".into();
             self.control.send(&ToSupervisor::Fault { text }, &[])?;

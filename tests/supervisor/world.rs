@@ -110,7 +110,7 @@ impl World {
         let path = dir.path().display();
         let text = format!(
             "[site]\nname = \"test\"\nruntime_dir = \"{path}/run\"\ndata_dir = \"{path}/data\"\n\
-             [http]\nlisten = \"off\"\n\
+             [http]\nlisten = \"off\"\n[sandbox]\non_violation = \"kill\"\n\
              {QUICK}{cameras}"
         );
         fs::write(dir.path().join("config.toml"), text).unwrap();

@@ -63,7 +63,14 @@ impl Daemon {
         // Daemons of parallel tests would all want the same port.
         let http = "[http]\nlisten = \"off\"\n\n";
         let http = if config.contains("[http]") { "" } else { http };
-        let text = format!("{site}{http}{config}").replace("@DIR@", dir);
+        // What a process must not do ends it, so that a test sees it.
+        let sandbox = "[sandbox]\non_violation = \"kill\"\n\n";
+        let sandbox = if config.contains("[sandbox]") {
+            ""
+        } else {
+            sandbox
+        };
+        let text = format!("{site}{http}{sandbox}{config}").replace("@DIR@", dir);
         for name in ["run", "data"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }

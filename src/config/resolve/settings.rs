@@ -19,6 +19,11 @@ use super::super::raw::{
     DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawRetry, RawRing, RawStream,
     SizeText,
 };
+    DurationText, Field, RawCpu, RawDecode, RawLimits, RawRetry, RawRing, RawSandbox, RawStream,
+    SizeText,
+};
+use super::super::sandbox::{OnViolation, Sandbox, SandboxMode};
+use super::super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Transport};
 use super::super::value::{self, show_duration, show_size};
 use super::{Base, Resolver, place};
 
@@ -26,6 +31,17 @@ use super::{Base, Resolver, place};
 const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 42;
 
 impl Resolver<'_> {
+    pub(super) fn sandbox(&mut self, raw: &RawSandbox) -> Sandbox {
+        let modes = SandboxMode::ALL.map(|mode| (mode.name(), mode));
+        let ends = OnViolation::ALL.map(|end| (end.name(), end));
+        let enabled = self.word("enabled", &raw.enabled, &modes, None);
+        let on_violation = self.word("on_violation", &raw.on_violation, &ends, None);
+        Sandbox {
+            enabled: enabled.unwrap_or_default(),
+            on_violation: on_violation.unwrap_or_default(),
+        }
+    }
+
     pub(super) fn number(
         &mut self,
         key: &str,

@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout};
 use self::process::Process;
 use super::Problem;
 use super::room::Room;
+use crate::config::Sandbox;
 use crate::control::Received;
 use crate::worker::protocol::{FromWorker, Job, Span, Task, ToWorker, Trouble, TroubleKind};
 
@@ -85,6 +86,7 @@ pub struct Workers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    sandbox: Sandbox,
     stills: Room,
     clips: Room,
     /// Warm, the last used at the end.
@@ -121,10 +123,13 @@ impl Running {
 
 impl Workers {
     /// None is started yet. `cores`: how many there are for everything.
-    pub fn new(cores: usize) -> Self {
+    pub fn new(cores: usize, sandbox: Sandbox) -> Self {
         Self(Arc::new(Inner {
             stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64, PATIENCE, busy),
             clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8, PATIENCE, busy),
+            sandbox,
+            stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64),
+            clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8),
             idle: Mutex::default(),
         }))
     }
@@ -205,7 +210,7 @@ impl Workers {
         let process = match warm {
             Some(process) if process.control.send(&job, &fds).await.is_ok() => process,
             _ => {
-                let process = Process::start().await?;
+                let process = Process::start(self.0.sandbox).await?;
                 let sent = process.control.send(&job, &fds).await;
                 sent.map_err(|error| machine("a worker", io::Error::other(error)))?;
                 process

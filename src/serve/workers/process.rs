@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::{Problem, machine};
+use crate::config::Sandbox;
 use crate::control::{AsyncControl, ControlSocket, Received};
 use crate::sys::{self, process};
 use crate::worker::{self, protocol::FromWorker};
@@ -44,8 +45,8 @@ pub(super) struct Process {
 impl Process {
     /// Executes this binary again. On the runtime's own thread: when the thread that started it ends,
     /// the kernel kills it.
-    pub async fn start() -> Result<Self, Problem> {
-        let started = Self::spawn().map_err(|error| machine("a worker", error))?;
+    pub async fn start(sandbox: Sandbox) -> Result<Self, Problem> {
+        let started = Self::spawn(sandbox).map_err(|error| machine("a worker", error))?;
         let ready = timeout(START, started.control.recv::<FromWorker>()).await;
         match ready {
             Ok(Ok(Some(Received {
@@ -63,7 +64,7 @@ impl Process {
         }
     }
 
-    fn spawn() -> io::Result<Self> {
+    fn spawn(sandbox: Sandbox) -> io::Result<Self> {
         let (ours, theirs) = ControlSocket::pair()?;
         let environment = ENVIRONMENT
             .iter()
@@ -72,6 +73,7 @@ impl Process {
             .arg0("camring: worker")
             .arg(worker::ARGUMENT)
             .arg(std::process::id().to_string())
+            .arg(serde_json::to_string(&sandbox)?)
             .env_clear()
             .envs(environment)
             // Not in the terminal's foreground group: Ctrl-C is the server's to hear.
