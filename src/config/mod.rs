@@ -31,6 +31,8 @@ pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use value::expand;
 pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};
 

@@ -14,6 +14,8 @@ mod assets;
 mod background;
 mod dash;
 mod deliver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 pub mod health;
 mod hls;
