@@ -35,6 +35,10 @@ pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
+    // Where it stands besides, it is no secret.
+    if text.contains(PLANTED) {
+        return;
+    }
     let secret = SECRETS[usize::from(how % 4)];
     let text = match how / 4 % 4 {
         0 => text.to_owned(),
@@ -53,8 +57,7 @@ pub fn config(data: &[u8]) {
         Ok((site, warnings)) => format!("{site:?}\n{}", warnings.render(Style::Plain)),
         Err(error) => explained(&error),
     };
-    let hidden = how / 4 % 4 == 0 || !said.contains(PLANTED);
-    assert!(hidden, "the password is shown:\n{said}");
+    assert!(!said.contains(PLANTED), "the password is shown:\n{said}");
 }
 
 fn explained(error: &ConfigError) -> String {
