@@ -44,7 +44,7 @@ fn times(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         utc_ns: 1_795_248_900_000_000_000,
     };
     let mut rtp = u.arbitrary::<u32>()?;
-    let (mut last, mut reorders): (Option<Stamp>, bool) = (None, false);
+    let mut last: Option<Stamp> = None;
     let mut heard = i64::MIN;
     while !u.is_empty() {
         let now = u.arbitrary::<u8>()?;
@@ -75,7 +75,6 @@ fn times(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                 }
                 1 => {
                     timeline.set_reorder(u32::from(u.arbitrary::<u8>()?));
-                    reorders = true;
                 }
                 2 => sound.audio_report(u.arbitrary()?, u.arbitrary()?, &timeline),
                 _ => arrival.utc_ns = u.arbitrary()?,
@@ -115,7 +114,7 @@ fn times(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                     _ => u.arbitrary()?,
                 };
                 let stamp = timeline.stamp(wide, arrival, u.arbitrary()?);
-                follows(last, stamp, reorders);
+                follows(last, stamp);
                 last = Some(stamp);
             }
         }
@@ -124,7 +123,7 @@ fn times(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 }
 
 /// The module's promises, from one unit to the next.
-fn follows(before: Option<Stamp>, now: Stamp, reorders: bool) {
+fn follows(before: Option<Stamp>, now: Stamp) {
     assert!(now.dts <= now.pts, "decoded after it is shown: {now:?}");
     let Some(before) = before else {
         assert!(now.discontinuity, "the first begins");
@@ -143,7 +142,6 @@ fn follows(before: Option<Stamp>, now: Stamp, reorders: bool) {
         );
         assert_eq!(now.from_sender_report, before.from_sender_report);
     }
-    let _ = reorders;
 }
 
 fn in_range(stamp: Stamp) -> bool {
@@ -224,9 +222,9 @@ fn look(codec: Codec, unit: &[u8], sets: &mut ParameterSets, damage: &mut Damage
         assert!(!nal.is_empty());
         let _ = parameters::picture_parameter_set(codec, nal);
     }
-    let _ = crate::hls::parameters::Sets::of(codec, unit).map(|sets| {
+    if let Some(sets) = crate::hls::parameters::Sets::of(codec, unit) {
         let _ = sets.track();
-    });
+    }
     damage.unit(codec, unit, number * 3, info.key, number == 0);
     damage.shown(number * 3);
     if unit.first() == Some(&7) {

@@ -347,7 +347,7 @@ fn consistent(ring: &Ring, log: &Log, group: &Group) {
     assert!(next - oldest <= ring.units.get());
     // In a large ring that takes too long each time.
     let small = ring.capacity.get() < CAPACITY;
-    if next > oldest && (small || next % 8 == 0) {
+    if next > oldest && (small || next.is_multiple_of(8)) {
         assert!(ring.look(next - 1, || {}), "the newest unit is there");
         assert!(ring.look(oldest, || {}), "the oldest unit is there");
     }
