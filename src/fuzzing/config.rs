@@ -138,7 +138,7 @@ fn edited(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         assert_eq!(others(&was), others(&now));
     }
     // What came from outside refers to nothing.
-    if how % 4 == 0
+    if how.is_multiple_of(4)
         && let Some(url) = url
     {
         let written = now.last().and_then(|camera| camera.get("url")?.as_str());
