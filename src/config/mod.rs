@@ -10,12 +10,14 @@ mod error;
 mod http;
 pub mod mask;
 pub mod memory;
+mod network;
 mod raw;
 mod record;
 mod resolve;
 mod site;
 mod value;
 mod view;
+pub mod with_secret;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -26,10 +28,12 @@ use toml::de::DeTable;
 
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
 pub use http::Http;
+pub use network::Network;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
-    Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
+    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
+    with_secret,
 };
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use value::expand;

@@ -211,7 +211,7 @@ impl<'t> Section<'t> {
             }
             "camera" | "camera.stream" | "camera.view" => format!("[[{home}]]"),
             "record" if camera && !RawStreamRecord::KEYS.contains(&key) => "[record]".to_owned(),
-            "ring" | "decode" | "retry" | "record" if camera => {
+            "ring" | "decode" | "retry" | "record" | "network" if camera => {
                 let end = if self.path.starts_with("camera.stream") {
                     13
                 } else {
@@ -311,6 +311,7 @@ table! {
     /// `[decode]`, `[camera.decode]`, `[camera.stream.decode]`
     RawDecode {
         mode: String,
+        backend: String,
         threads: i64,
         max_fps: f64,
         smallest_motion: f64,
@@ -337,6 +338,14 @@ table! {
         first_frame_timeout: DurationText,
         stall_timeout: DurationText,
         decode_timeout: DurationText,
+    }
+}
+
+table! {
+    /// `[network]`, `[camera.network]`, `[camera.stream.network]`
+    RawNetwork {
+        dscp: i64,
+        receive_buffer: SizeText,
     }
 }
 
@@ -404,6 +413,7 @@ table! {
         decode: RawDecode,
         retry: RawRetry,
         record: RawStreamRecord,
+        network: RawNetwork,
         ; []
         view: RawView,
     }
@@ -427,13 +437,14 @@ pub struct RawConfig {
     pub decode: RawDecode,
     pub limits: RawLimits,
     pub retry: RawRetry,
+    pub network: RawNetwork,
     pub http: RawHttp,
     pub record: RawRecord,
     pub cameras: Vec<RawCamera>,
 }
 
 const TOP: &[&str] = &[
-    "site", "ring", "decode", "limits", "retry", "http", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "network", "http", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -450,6 +461,7 @@ const CAMERA: &[&str] = &[
     "decode",
     "retry",
     "record",
+    "network",
     "view",
     "stream",
 ];
@@ -464,6 +476,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("decode", RawDecode::KEYS),
     ("limits", RawLimits::KEYS),
     ("retry", RawRetry::KEYS),
+    ("network", RawNetwork::KEYS),
     ("camera", CAMERA),
     ("camera.stream", RawStream::KEYS),
     ("camera.view", RawView::KEYS),
@@ -494,6 +507,7 @@ impl RawConfig {
             decode: read!(RawDecode, "decode"),
             limits: read!(RawLimits, "limits"),
             retry: read!(RawRetry, "retry"),
+            network: read!(RawNetwork, "network"),
             http: read!(RawHttp, "http"),
             record: read!(RawRecord, "record"),
             cameras: top

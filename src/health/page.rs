@@ -112,6 +112,8 @@ counters! {
         bytes_in,
         /// Frames of sound kept for recording.
         audio_frames,
+        /// Times that software took over from hardware.
+        hardware_fallbacks,
     }
     present {
         /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
@@ -146,6 +148,8 @@ counters! {
         client,
         /// A [`super::Sound`] as a number; 0: not asked for, or not known yet.
         sound,
+        /// A [`super::DecodesWith`] as a number; 0: nothing decoded yet.
+        decodes_with,
     }
 }
 

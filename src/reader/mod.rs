@@ -18,6 +18,7 @@ mod demand;
 pub mod ffmpeg_source;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod hardware;
 mod network;
 mod pipeline;
 mod publish;
@@ -342,7 +343,8 @@ fn prepare(
         camera.decode,
         wanted,
         report.clone(),
-    );
+    )
+    .on(hardware::open(camera.decode.backend, &health));
     let in_thread = span.clone();
     let decode = std::thread::Builder::new()
         .name("decode".into())
