@@ -33,7 +33,6 @@ pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
-    with_secret,
 };
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use value::expand;
