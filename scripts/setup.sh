@@ -19,10 +19,15 @@ CAMERA_PACKAGES=(
 WEB_PACKAGES=(nodejs npm)
 # What ./test uses besides. Chromium: the dashboard is tested in a real browser. GStreamer's tools and parsers: it
 # plays what is recorded.
+# systemd: its tools check the unit, whether or not it runs here.
 CHECK_PACKAGES=(
-  chromium python3-venv shellcheck util-linux
+  chromium python3-venv shellcheck systemd util-linux
   gstreamer1.0-plugins-bad gstreamer1.0-tools
 )
+# scripts/package.sh: what a binary depends on, and the tool that installs wheels.
+PACKAGE_PACKAGES=(dpkg-dev python3-venv)
+# ./test --package: a Debian of its own, booted in a container, in which the package is installed.
+BOX_PACKAGES=(debian-archive-keyring lintian mmdebstrap systemd-container)
 
 heading() {
   if [[ -t 1 ]]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi
@@ -99,11 +104,35 @@ dashboard_packages() { # WEB FOLDER
     cp "$web/package-lock.json" "$web/node_modules/.package-lock.of-camring"
 }
 
-set_up() { # run | test | build
+# What makes the Debian package, in the build folder; sets $cargo_deb.
+cargo_deb() { # BUILD FOLDER
+  local version=3.8.0
+  cargo_deb=$1/cargo-deb/bin/cargo-deb
+  [[ $("$cargo_deb" deb --version 2>/dev/null) == *"$version"* ]] && return 0
+  heading "building cargo-deb $version (once)"
+  CARGO_TARGET_DIR=$1/cargo-deb/build cargo install --quiet cargo-deb --locked --version "$version" --root "$1/cargo-deb" &&
+    rm -rf "$1/cargo-deb/build"
+}
+
+# What the Python package is built and tested with, and what a wheel needs to be installed offline.
+package_tools() { # BUILD FOLDER
+  local venv=$1/python-package stamp
+  stamp=$venv/$(sha256sum python/requirements-dev.txt | cut -c1-16)
+  [[ -e $stamp ]] || {
+    rm -rf "$venv" && /usr/bin/python3 -m venv "$venv" &&
+      "$venv/bin/pip" install --quiet --requirement python/requirements-dev.txt &&
+      "$venv/bin/pip" download --quiet --no-deps --dest "$venv/wheels" "$(grep ^numpy python/requirements-dev.txt)" &&
+      touch "$stamp"
+  }
+}
+
+set_up() { # run | test | build | package | box
   local packages=("${BUILD_PACKAGES[@]}")
   node_is_there || packages+=("${WEB_PACKAGES[@]}")
-  [[ $1 == build ]] || packages+=("${CAMERA_PACKAGES[@]}")
+  [[ $1 == build || $1 == package ]] || packages+=("${CAMERA_PACKAGES[@]}")
   [[ $1 != test ]] || packages+=("${CHECK_PACKAGES[@]}")
+  [[ $1 != package && $1 != box ]] || packages+=("${PACKAGE_PACKAGES[@]}")
+  [[ $1 != box ]] || packages+=("${BOX_PACKAGES[@]}")
   if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     install_packages "${packages[@]}"
   else

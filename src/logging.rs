@@ -54,7 +54,7 @@ pub fn start(given: Option<&str>) -> Result<(), LoggingError> {
         false => Format::Terminal,
     };
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(crate::sys::stderr::line)
         .with_env_filter(filter)
         .with_ansi(format == Format::Terminal && cmd::style(&io::stderr()) == Style::Coloured)
         .event_format(format)

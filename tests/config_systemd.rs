@@ -37,17 +37,16 @@ fn the_unit_fits_the_program() {
         format!("/var/lib/{}", folder("StateDirectory")),
         Site::DEFAULT_DATA_DIR
     );
-    assert_eq!(
-        format!("/etc/{}/config.toml", folder("ConfigurationDirectory")),
-        camring::config::PLACES[0]
-    );
+    // It would make /etc/camring writable for the daemon.
+    assert_eq!(setting("ConfigurationDirectory"), None);
+    assert!(camring::config::PLACES[0].starts_with("/etc/camring/"));
     let user = setting("User").unwrap();
     assert!(
         SYSUSERS
             .lines()
             .any(|line| line.starts_with(&format!("u {user} ")))
     );
-    assert!(TMPFILES.contains("/etc/camring/config.toml 0640 root camring"));
+    assert!(TMPFILES.contains("/etc/camring :0750 :root :camring"));
     for required in [
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
@@ -57,10 +56,15 @@ fn the_unit_fits_the_program() {
     }
 }
 
-/// Whether a program is installed; a machine without systemd gets the checks above only.
+/// Whether a program is installed; a machine without systemd gets the checks above only. ./test installs it,
+/// and says so: then it must be there.
 fn installed(program: &str) -> bool {
     let there = Command::new(program).arg("--version").output().is_ok();
     if !there {
+        assert!(
+            std::env::var_os("CAMRING_EXPECT_SYSTEMD").is_none(),
+            "{program} is missing, which the Debian package systemd has"
+        );
         eprintln!("{program} is not installed: only checked by text");
     }
     there
@@ -91,6 +95,49 @@ fn systemd_accepts_the_unit() {
             .arg("--man=no")
             .arg(&unit),
     );
+}
+
+/// What systemd counts as open, of 10: the service may have this much.
+const EXPOSURE: f64 = 1.5;
+
+#[test]
+fn the_unit_is_hardened_and_gives_a_reason_for_each_exception() {
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/camring.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(unit)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let exposure = said
+        .lines()
+        .find_map(|line| line.split_once("exposure level for camring.service: "))
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok())
+        .unwrap_or_else(|| {
+            let error = String::from_utf8_lossy(&output.stderr);
+            panic!("no figure in: {said}{error}")
+        });
+    assert!(exposure <= EXPOSURE, "exposure {exposure}:\n{said}");
+    // "✗ SystemCallFilter=~@resources", "✗ RestrictAddressFamilies=~AF_UNIX", "✗ PrivateUsers="
+    let reasons: String = UNIT.lines().filter(|line| line.starts_with('#')).collect();
+    let open = said.lines().filter_map(|line| line.strip_prefix("✗ "));
+    for setting in open.filter_map(|line| line.split_whitespace().next()) {
+        let setting = setting.trim_end_matches('=');
+        let names = setting.split_once("=~").map_or(setting, |(_, what)| what);
+        let names = names
+            .split(['/', '(', '|', ')', '='])
+            .filter(|name| name.len() > 4);
+        for name in names {
+            assert!(
+                reasons.contains(name),
+                "no reason for {setting} in the unit ({name})"
+            );
+        }
+    }
 }
 
 #[test]

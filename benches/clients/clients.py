@@ -9,23 +9,20 @@ docs/reference/benches.md. Ends with status 0 also when a peer had to be left ou
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
-import shutil
-import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import clips
 import figures
-import processes
+import rounds
 import stand
 from environment import Environment, Missing
+from rounds import Peer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -34,19 +31,6 @@ GOAL_CPU, GOAL_OVERHEAD_US = 0.5, 20.0
 
 # For those who want packed colour: the same pictures that OpenCV delivers.
 VIEW = '[[camera.view]]\nname = "bgr"\nwidth = {}\nheight = {}\nformat = "bgr24"\n'
-
-
-@dataclasses.dataclass(frozen=True)
-class Peer:
-    name: str
-    title: str
-    script: str
-    interpreter: Callable[[Environment], str]
-    arguments: tuple[str, ...] = ()
-
-    @property
-    def is_camring(self) -> bool:
-        return self.name.startswith("camring")
 
 
 PEERS = (
@@ -90,7 +74,7 @@ def measure(peer: Peer, python: str, detectors: int, arguments: argparse.Namespa
             (folder / "plan.json").write_text(json.dumps(plan))
             running = stand.Running(folder)
             try:
-                if peer.is_camring:
+                if peer.name.startswith("camring"):
                     running.start_daemon(arguments.camring, farm, VIEW.format(width, height))
                 running.start([python, str(HERE / peer.script), str(folder), *peer.arguments])
                 found = stand.window(
@@ -126,42 +110,21 @@ def overhead(python: str) -> dict[str, float]:
     return everything
 
 
-def run_detectors(detectors: int, pythons: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """All peers, `--runs` times, in turn. What fails is said and left out of the medians."""
+def run_detectors(detectors: int, book: rounds.Book) -> dict[str, Any]:
+    """All peers with so many detectors."""
+    arguments = book.arguments
     width, height = clips.CLIPS[CLIP].sizes[0]
     title = f"{detectors} detector{'s' * (detectors > 1)}, 1 × {width}×{height} at {arguments.fps} fps"
-    runs: dict[str, list[figures.Figures]] = {name: [] for name in pythons}
-    floors = [stand.floor_ms(CLIP, arguments.helper)]
-    failures: list[str] = []
-    for run in range(1, arguments.runs + 1):
-        for peer in PEERS:
-            if peer.name not in pythons:
-                continue
-            print(f"{title}, run {run} of {arguments.runs}: {peer.title} …", file=sys.stderr, flush=True)
-            try:
-                runs[peer.name].append(measure(peer, pythons[peer.name], detectors, arguments))
-            except Missing as why:
-                failures.append(f"{peer.title}, run {run}: {why}")
-                print(f"  {why}", file=sys.stderr)
-        floors.append(stand.floor_ms(CLIP, arguments.helper))
-    found = {name: figures.summary(of) for name, of in runs.items() if of}
+    case = book.take_turns(title, CLIP, lambda peer, python: measure(peer, python, detectors, arguments))
+    found = case["peers"]
     best = best_other({name: of["cpu_cores"]["median"] for name, of in found.items()})
     for of in found.values():
         used = of["cpu_cores"]["median"]
         of["of_best_other"] = {"median": None if best is None or used is None else round(used / best, 3)}
-    print(f"\n{title}: bare decoding {figures.median(floors):.2f} ms a picture")
+    print(f"\n{title}: bare decoding {case['floor_ms']:.2f} ms a picture")
     rows = stand.table_rows(COLUMNS, {peer.name: peer.title for peer in PEERS}, found)
     print("\n".join(stand.aligned(rows)), flush=True)
-    return {
-        "title": title,
-        "detectors": detectors,
-        "fps": arguments.fps,
-        "floor_ms": round(figures.median(floors), 3),
-        "floors_ms": [round(floor, 3) for floor in floors],
-        "best_other_cores": best,
-        "peers": found,
-        "failures": failures,
-    }
+    return case | {"detectors": detectors, "fps": arguments.fps, "best_other_cores": best}
 
 
 def best_other(cores: dict[str, float | None]) -> float | None:
@@ -191,75 +154,34 @@ def verdict(what: str, value: float | None, goal: float, unit: str = "") -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="cargo bench --bench clients --",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for name in ("camring", "helper", "target"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=argparse.SUPPRESS)
+    parser = rounds.parser("clients", __doc__, PEERS)
     parser.add_argument("--detectors", default="1,3", help="how many look at the camera, default %(default)s")
-    parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="default: %(default)s")
     parser.add_argument("--fps", type=int, default=15, help="of the camera, default %(default)s")
     parser.add_argument("--seconds", type=float, default=15, help="the measured window, default %(default)s")
     parser.add_argument("--warm-up", type=float, default=4, help="before it, default %(default)s")
-    parser.add_argument("--runs", type=int, default=1, help="how often; figures are medians")
-    parser.add_argument("--json", type=Path, help="default: clients.json in the build folder")
-    arguments = parser.parse_args()
+    arguments = rounds.checked(parser, PEERS)
     arguments.detectors = [int(word) for word in arguments.detectors.split(",")]
-    arguments.peers = arguments.peers.split(",")
-    for word in arguments.peers:
-        if word not in [peer.name for peer in PEERS]:
-            parser.error(f"no peer {word!r}; there are {', '.join(peer.name for peer in PEERS)}")
     if min(arguments.runs, arguments.seconds, arguments.fps, *arguments.detectors) < 1:
         parser.error("--runs, --seconds, --fps and --detectors are at least 1")
-    arguments.json = arguments.json or arguments.target / "clients.json"
     return arguments
 
 
-def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):  # ends what it started, as Ctrl-C does
-        signal.signal(number, lambda *_: sys.exit(1))
-    arguments = parse()
-    if not shutil.which("setpriv"):
-        sys.exit("no program setpriv (apt-get install util-linux)")
-    environment = Environment(arguments.target)
-    pythons, left_out = {}, {}
-    found: dict[Callable[[Environment], str], str] = {}
-    for peer in PEERS:
-        if peer.name not in arguments.peers:
-            continue
-        try:
-            if peer.interpreter not in found:
-                found[peer.interpreter] = peer.interpreter(environment)
-            pythons[peer.name] = found[peer.interpreter]
-        except Missing as why:
-            left_out[peer.name] = str(why)
-            print(f"left out: {peer.title}: {why}", flush=True)
-    print(processes.describe())
-    print(", ".join(f"{name} {version}" for name, version in environment.versions.items()), flush=True)
-    result: dict[str, Any] = {
-        "machine": processes.describe(),
-        "versions": environment.versions,
-        "seconds": arguments.seconds,
-        "runs": arguments.runs,
-        "left_out": left_out,
-        "titles": {peer.name: peer.title for peer in PEERS},
-        "cases": [],
-    }
-    if "camring" in pythons:
-        result["overhead_us"] = overhead(pythons["camring"])
-    for detectors in arguments.detectors:
-        result["cases"].append(run_detectors(detectors, pythons, arguments))
-        # After each case: an interrupted bench leaves what it has.
-        arguments.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(f"\nmedians of {arguments.runs} run(s), windows of {arguments.seconds:g} s; JSON: {arguments.json}")
+def closing(result: dict[str, Any]) -> Iterator[str]:
     for case in result["cases"]:
-        print("\n".join(verdicts(case, result["titles"])))
+        yield from verdicts(case, result["titles"])
     median = result.get("overhead_us", {}).get("median")
-    print(verdict("Python package, median a frame", median, GOAL_OVERHEAD_US, " µs"))
-    for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
+    yield verdict("Python package, median a frame", median, GOAL_OVERHEAD_US, " µs")
+
+
+def main() -> None:
+    rounds.begin()
+    arguments = parse()
+    book = rounds.Book(arguments, PEERS)
+    if "camring" in book.pythons:
+        book.result["overhead_us"] = overhead(book.pythons["camring"])
+    for detectors in arguments.detectors:
+        book.keep(run_detectors(detectors, book))
+    book.end(closing(book.result))
 
 
 if __name__ == "__main__":

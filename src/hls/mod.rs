@@ -10,6 +10,7 @@
 //! Must never: read a configuration, or write outside its stream's folder.
 #![deny(unsafe_code)]
 
+mod attached;
 pub mod copy;
 pub mod encode;
 pub mod pace;

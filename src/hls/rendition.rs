@@ -39,6 +39,12 @@ const HOLE: i64 = 2 * VIDEO_TIMESCALE as i64;
 const QUIET: Duration = Duration::from_millis(700);
 /// … and for this long: the file is finished, and the next one begins after a break.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A segment ends at a key frame, or here: a camera that sends none would fill one segment, and with it one
+/// file, for ever. Longer than any group of pictures that is meant to be looked at; a file is shorter than the
+/// 10 minutes that whoever looks for one takes into account.
+const LONGEST_SEGMENT: i64 = 5 * 60 * VIDEO_TIMESCALE as i64;
+/// Or at so many bytes: 5 minutes of 28 Mbit/s.
+const LARGEST_SEGMENT: u64 = 1 << 30;
 /// A file is not given up for another part target before it lasts this long, in ticks.
 const SHORTEST_FILE: i64 = 10 * VIDEO_TIMESCALE as i64;
 
@@ -94,6 +100,8 @@ struct Segment {
     first_dts: i64,
     /// Its next part.
     part: u32,
+    /// Written of it.
+    bytes: u64,
     /// Its first picture, where the map of a new file begins.
     anchor: Sample,
 }
@@ -215,6 +223,14 @@ impl RenditionWriter {
         self.newest = Some((sample.dts, now));
         if sample.key {
             self.at_key(&sample, unit, now);
+        } else if !self.awaits_key && self.is_endless(&sample) {
+            tracing::warn!(
+                "{}: no key frame for {} s; recording goes on with the next one. Set the camera's key frame \
+                 interval (GOP) to 1 to 10 s",
+                self.rendition.stream,
+                LONGEST_SEGMENT / i64::from(VIDEO_TIMESCALE),
+            );
+            self.interrupt();
         } else if !self.awaits_key && self.is_past_end(&sample) {
             self.end_part(Some(sample.dts), false);
         }
@@ -327,6 +343,13 @@ impl RenditionWriter {
             })
     }
 
+    /// Whether the segment has grown as far as one may without a key frame.
+    fn is_endless(&self, sample: &Sample) -> bool {
+        self.segment.is_some_and(|segment| {
+            sample.dts - segment.first_dts > LONGEST_SEGMENT || segment.bytes > LARGEST_SEGMENT
+        })
+    }
+
     fn begin_segment(&mut self, sample: &Sample, sets: Option<Sets>, now: Instant) {
         let wanted = self.part_length();
         let slot = self.slot(sample);
@@ -358,6 +381,7 @@ impl RenditionWriter {
             media_sequence: self.media_sequence,
             first_dts: sample.dts,
             part: 0,
+            bytes: 0,
             anchor: *sample,
         });
     }
@@ -492,6 +516,7 @@ impl RenditionWriter {
         self.media_sequence = segment.media_sequence + 1;
         self.segment = Some(Segment {
             part: segment.part + 1,
+            bytes: segment.bytes + bytes.len() as u64,
             ..segment
         });
         if self.trouble.take().is_some() {
@@ -506,6 +531,14 @@ impl RenditionWriter {
     /// The open file, made where there is none.
     fn file(&mut self, segment: &Segment) -> io::Result<&mut OpenFile> {
         let file = match self.file.take() {
+            // Written to no purpose where nobody will find it; looked at once in a segment.
+            Some(file) if segment.part == 0 && !file.minute.is_there() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the file that is being written is not there any more: was the folder moved or \
+                     deleted?",
+                ));
+            }
             Some(file) => file,
             None => self.begin_file(segment)?,
         };
@@ -516,6 +549,14 @@ impl RenditionWriter {
         let Some(track) = &self.track else {
             return Err(io::Error::other("a file without parameter sets"));
         };
+        // Deleted with its folder: without it nothing that follows can be played.
+        let init = self.rendition.init(track.init);
+        if let Err(error) = std::fs::metadata(&init)
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            let text = format!("{} is not there any more", init.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
         let next_number = self.broken && self.number_used;
         let discontinuity_sequence = self.discontinuity_sequence + u64::from(next_number);
         let (anchor, length) = (&segment.anchor, self.part_length());
@@ -556,3 +597,6 @@ fn ticks(duration: Duration) -> i64 {
     let ticks = duration.as_nanos() * u128::from(VIDEO_TIMESCALE) / 1_000_000_000;
     i64::try_from(ticks).unwrap_or(i64::MAX / 4)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,22 @@
-//! A stream's access units, for as long as the recording lasts: attached to the daemon like anybody,
-//! and again when the daemon, the ring or the camera has gone.
+//! A stream's access units, for as long as the recording lasts.
 //!
 //! Promises: every unit that the ring still has is given out, in order, once; a unit says when it does
 //! not follow the one before. No call waits for a unit but [`Source::wait`].
 #![deny(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use camring_ring::{
-    AttachError, AttachOptions, Client, PacketSubscription, RETRY_PAUSE, RingError, UnitDescriptor,
-    UnitFlags,
+    AttachError, AttachOptions, Client, PacketSubscription, RingError, UnitDescriptor, UnitFlags,
 };
+
+use super::attached::Attached;
 
 /// Where units come from.
 #[derive(Debug)]
 pub struct Source {
-    socket: PathBuf,
-    stream: String,
-    client: Option<Client>,
-    units: Option<PacketSubscription>,
-    retry_at: Option<Instant>,
-    trouble: String,
+    attached: Attached<PacketSubscription>,
     /// The last unit given out, and the ring it was in.
     last: Option<(u64, UnitDescriptor)>,
     missed: u64,
@@ -43,12 +38,7 @@ impl Source {
     /// Nothing is contacted yet.
     pub fn new(socket: PathBuf, stream: String) -> Self {
         Self {
-            socket,
-            stream,
-            client: None,
-            units: None,
-            retry_at: None,
-            trouble: String::new(),
+            attached: Attached::new(socket, stream),
             last: None,
             missed: 0,
             from_oldest: false,
@@ -66,10 +56,10 @@ impl Source {
 
     /// The next unit, its bytes in `bytes`. `None`: none yet.
     pub fn next(&mut self, bytes: &mut Vec<u8>) -> Option<Unit> {
-        if self.units.is_none() && !self.attach() {
+        if !self.ready() {
             return None;
         }
-        let units = self.units.as_mut()?;
+        let units = self.attached.subscription()?;
         let found = units.next(bytes);
         self.missed += units.missed();
         match found {
@@ -89,7 +79,7 @@ impl Source {
                 None
             }
             Err(error) => {
-                self.detach(&error);
+                self.attached.lost(&error);
                 None
             }
         }
@@ -97,21 +87,18 @@ impl Source {
 
     /// Waits until there may be a unit, or until the time is over.
     pub fn wait(&mut self, timeout: Duration) {
-        let Some(units) = &mut self.units else {
-            let pause = self.retry_at.map_or(RETRY_PAUSE, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
-            std::thread::sleep(pause.min(timeout));
-            return;
-        };
-        if let Err(error) = units.wait(Some(timeout)) {
-            self.detach(&error);
-        }
+        let wait = |units: &mut PacketSubscription, most| units.wait(Some(most));
+        self.attached.wait(timeout, wait);
     }
 
     /// Attaches, where that is not done yet. Does not wait for what is not there.
     pub fn ready(&mut self) -> bool {
-        self.units.is_some() || self.attach()
+        if self.attached.is_attached() {
+            return true;
+        }
+        let (last, from_oldest) = (self.last, self.from_oldest);
+        let ask = |client: &Client, stream: &str| subscribe(client, stream, last, from_oldest);
+        self.attached.attach(ask)
     }
 
     /// Looks for a unit that was given out in a former life, and goes on after it: its descriptor, and
@@ -121,7 +108,7 @@ impl Source {
         &mut self,
         is_it: impl Fn(&UnitDescriptor) -> bool,
     ) -> Option<(UnitDescriptor, Vec<u8>)> {
-        let units = self.units.as_mut()?;
+        let units = self.attached.subscription()?;
         let mut bytes = Vec::new();
         let mut last = None;
         for sequence in units.reader().available().rev() {
@@ -142,7 +129,7 @@ impl Source {
 
     /// Where it attaches.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.attached.socket()
     }
 
     /// Units that the ring no longer had.
@@ -152,75 +139,40 @@ impl Source {
 
     /// Why there are none: empty while attached.
     pub fn trouble(&self) -> &str {
-        &self.trouble
+        self.attached.trouble()
     }
+}
 
-    fn detach(&mut self, error: &RingError) {
-        if matches!(error, RingError::Disconnected) {
-            self.client = None;
+/// `last`: the unit given out last, and the ring it was in.
+fn subscribe(
+    client: &Client,
+    stream: &str,
+    last: Option<(u64, UnitDescriptor)>,
+    from_oldest: bool,
+) -> Result<PacketSubscription, AttachError> {
+    let options = AttachOptions {
+        // Asked again by ourselves.
+        timeout: Duration::ZERO,
+        ..AttachOptions::default()
+    };
+    let mut units = client.attach_packets(stream, &options)?;
+    let from = match last {
+        // The same ring: go on where we were. Its number alone does not say so: another daemon
+        // begins to count anew.
+        Some((ring, last)) if ring == units.reader().ring_id() => {
+            let known = units.read(last.sequence, &mut Vec::new());
+            let same = known.is_ok_and(|unit| unit == Some(last));
+            same.then_some(last.sequence + 1)
         }
-        self.units = None;
-        self.failed(error.to_string());
-    }
-
-    fn failed(&mut self, text: String) {
-        if text != self.trouble {
-            tracing::debug!("not attached: {text}");
-        }
-        self.trouble = text;
-        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
-    }
-
-    fn attach(&mut self) -> bool {
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return false;
-        }
-        match self.try_attach() {
-            Ok(units) => {
-                self.units = Some(units);
-                self.retry_at = None;
-                self.trouble.clear();
-                true
-            }
-            Err(error) => {
-                if matches!(error, AttachError::Disconnected | AttachError::Io(_)) {
-                    self.client = None;
-                }
-                self.failed(error.to_string());
-                false
-            }
-        }
-    }
-
-    fn try_attach(&mut self) -> Result<PacketSubscription, AttachError> {
-        let client = match &self.client {
-            Some(client) => client,
-            None => self.client.insert(Client::connect(&self.socket)?),
-        };
-        let options = AttachOptions {
-            // Asked again by ourselves.
-            timeout: Duration::ZERO,
-            ..AttachOptions::default()
-        };
-        let mut units = client.attach_packets(&self.stream, &options)?;
-        let from = match self.last {
-            // The same ring: go on where we were. Its number alone does not say so: another daemon
-            // begins to count anew.
-            Some((ring, last)) if ring == units.reader().ring_id() => {
-                let known = units.read(last.sequence, &mut Vec::new());
-                let same = known.is_ok_and(|unit| unit == Some(last));
-                same.then_some(last.sequence + 1)
-            }
-            _ => None,
-        };
-        let available = units.reader().available();
-        units.seek(match (from, self.last) {
-            (Some(from), _) => from,
-            // Another ring: all of it is new.
-            (None, Some(_)) => available.start,
-            (None, None) if self.from_oldest => available.start,
-            (None, None) => units.reader().newest_key().unwrap_or(available.start),
-        });
-        Ok(units)
-    }
+        _ => None,
+    };
+    let available = units.reader().available();
+    units.seek(match (from, last) {
+        (Some(from), _) => from,
+        // Another ring: all of it is new.
+        (None, Some(_)) => available.start,
+        (None, None) if from_oldest => available.start,
+        (None, None) => units.reader().newest_key().unwrap_or(available.start),
+    });
+    Ok(units)
 }

@@ -87,6 +87,7 @@ impl Network {
                 |left_off| Timeline::resume(PTS_RATE, left_off),
             ),
             reorder: Some(0),
+            parameters_seen: false,
             clock_rate: PTS_RATE,
             packets: Rc::clone(&packets),
             audio: Rc::clone(&audio),
@@ -308,6 +309,8 @@ struct Sink {
     timeline: Timeline,
     /// By how many pictures the stream reorders; `None`: it does not say, and has not shown it.
     reorder: Option<u32>,
+    /// This session's parameter sets have been looked at.
+    parameters_seen: bool,
     clock_rate: u32,
     packets: Rc<RefCell<PacketWriter>>,
     audio: Rc<RefCell<AudioTrack>>,
@@ -337,11 +340,13 @@ impl Sink {
 impl Sink {
     /// Tells the timeline whether the stream has B pictures.
     fn watch_order(&mut self, unit: &AccessUnit) {
-        if unit.parameters_changed {
+        // A session that joins between key frames: they come with the next one, which changes nothing.
+        if unit.parameters_changed || (unit.key && !self.parameters_seen) {
             let info = parameters::scan(ring_codec(unit.codec), &unit.data);
             let Some(parameters) = info.parameters else {
                 return;
             };
+            self.parameters_seen = true;
             if self.reorder != parameters.reorder {
                 self.reorder = parameters.reorder;
                 self.timeline.set_reorder(self.reorder.unwrap_or(0));
@@ -359,6 +364,7 @@ impl UnitSink for Sink {
         self.clock_rate = info.clock_rate;
         self.timeline.restart(info.clock_rate);
         self.reorder = Some(0);
+        self.parameters_seen = false;
         self.health
             .codec
             .store(u64::from(ring_codec(info.codec) as u32), Relaxed);

@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::name::InitId;
+use super::name::{InitId, MOST_NUMBER};
 
 const MAGIC: [u8; 8] = *b"CAMRIDX1";
 pub(super) const HEADER_BYTES: usize = 68;
@@ -120,8 +120,10 @@ impl Header {
             Some(crc) if crc == crc32fast::hash(&bytes[..covered]) => {}
             _ => return Err(IndexError::Header("its checksum is wrong")),
         }
+        let number = header.media_sequence.max(header.discontinuity_sequence);
         match header.timescale {
             0 => Err(IndexError::Header("no time base")),
+            _ if number > MOST_NUMBER => Err(IndexError::Header("a number out of range")),
             _ => Ok(header),
         }
     }
@@ -259,6 +261,11 @@ impl Chunk {
             duration: at.u32()?,
             frames: Vec::with_capacity(count),
         };
+        // Written by nobody of ours; so sums with any of them have room.
+        let far = chunk.decode_time.unsigned_abs() > i64::MAX.unsigned_abs() / 4;
+        if chunk.media_sequence > 2 * MOST_NUMBER || chunk.part == u32::MAX || far {
+            return None;
+        }
         for _ in 0..count {
             let shift = i64::from(at.u32()? as i32);
             let off_us = i64::from(at.u32()? as i32);

@@ -15,6 +15,11 @@ pub const INDEX_ENDING: &str = "idx";
 const START: &str = "%Y%m%dT%H%M%S.%3fZ";
 const HOUR: &str = "%Y%m%dT%H";
 
+/// The largest number of a segment or a break: 2^53, as many as JavaScript counts exactly, and more than ten
+/// million years of segments. A file that claims a larger one was not written here; so numbers can be counted
+/// on from any of ours without wrapping.
+pub const MOST_NUMBER: u64 = 1 << 53;
+
 /// Names an init segment by its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InitId(pub u64);
@@ -133,6 +138,9 @@ impl FromStr for FileName {
             discontinuity_sequence: discontinuity.parse().map_err(|_| ())?,
             init: init.parse()?,
         };
+        if name.media_sequence.max(name.discontinuity_sequence) > MOST_NUMBER {
+            return Err(());
+        }
         // One spelling only.
         match fields.next().is_none() && name.to_string() == text {
             true => Ok(name),

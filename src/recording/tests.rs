@@ -74,6 +74,39 @@ fn names_are_read_back_in_one_spelling() {
 }
 
 #[test]
+fn numbers_from_which_none_can_be_counted_are_nobodys() {
+    let (_folder, rendition) = place();
+    let init = write_init(&rendition, b"init").unwrap();
+    for (segment, number) in [(u64::MAX, 0), (0, u64::MAX), ((1 << 53) + 1, 0)] {
+        let name = format!("20261121T080000.000Z-{segment}-{number}-{init}");
+        assert!(name.parse::<FileName>().is_err(), "{name}");
+        // Neither is the file gone on from, nor an index or a lock that says so.
+        let hour = rendition.folder.join("20261121T08");
+        fs::create_dir_all(&hour).unwrap();
+        fs::write(hour.join(format!("{name}.m4s")), "media").unwrap();
+        let header = Header {
+            media_sequence: segment,
+            discontinuity_sequence: number,
+            ..header(init)
+        };
+        let index = hour.join("x.idx");
+        fs::write(&index, header.encode()).unwrap();
+        assert!(IndexReader::open(&index).is_err());
+        let lock = Lock::take(&rendition).unwrap();
+        let numbers = Numbers {
+            newest_file: 7,
+            media_sequence: segment,
+            discontinuity_sequence: number,
+        };
+        lock.keep_numbers(numbers).unwrap();
+        assert_eq!(lock.numbers().unwrap(), Numbers::default());
+    }
+    assert_eq!(recover(&rendition).unwrap(), Resumed::default());
+    let largest = format!("20261121T080000.000Z-{}-0-{init}", 1_u64 << 53);
+    assert_eq!(largest.parse::<FileName>().unwrap().media_sequence, 1 << 53);
+}
+
+#[test]
 fn every_stream_has_one_folder_and_no_folder_leads_elsewhere() {
     for id in ["front-door", "front-door/main", "..", "./x", "-", "a.b/c.d"] {
         let folder = stream_folder(id);

@@ -7,11 +7,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::index_file::{Chunk, ChunkFlags, HEADER_BYTES, Header, IndexReader};
-use super::name::{FileName, InitId};
+use super::name::{FileName, InitId, MOST_NUMBER};
 use super::tree::Rendition;
 
 /// Held by the one process that writes a rendition; released when it ends, however it ends. The file
@@ -72,10 +72,15 @@ impl Lock {
             let bytes = numbers.get(at..).and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
         };
+        let all = [number(0), number(8), number(16)];
+        if all.iter().any(|number| *number > MOST_NUMBER) {
+            return Ok(Numbers::default());
+        }
+        let [newest_file, media_sequence, discontinuity_sequence] = all;
         Ok(Numbers {
-            newest_file: number(0),
-            media_sequence: number(8),
-            discontinuity_sequence: number(16),
+            newest_file,
+            media_sequence,
+            discontinuity_sequence,
         })
     }
 
@@ -340,6 +345,21 @@ impl MinuteFile {
             data_len: 0,
             index_len: HEADER_BYTES as u64,
             last: None,
+        })
+    }
+
+    /// Whether both files have still their names.
+    pub fn is_there(&self) -> bool {
+        [
+            (&self.data, &self.data_path),
+            (&self.index, &self.index_path),
+        ]
+        .into_iter()
+        .all(|(file, path)| match (file.metadata(), fs::metadata(path)) {
+            (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
+            // A disk that does not answer says so when it is written to.
+            (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            (Err(_), _) => true,
         })
     }
 

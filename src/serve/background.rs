@@ -44,7 +44,7 @@ async fn retention(app: Arc<App>) {
         let shared = Arc::clone(&app);
         let passed = tokio::task::spawn_blocking(move || {
             let app = shared;
-            let protected = app.library.protected();
+            let protected = || app.library.protected();
             let (done, pause) = app.retention.pass(Look::now(), protected);
             for (minute, reason) in &done.deleted {
                 let (stream, name) = (&minute.rendition.stream, &minute.name);

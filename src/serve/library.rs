@@ -4,8 +4,9 @@
 //! and since it cannot be rebuilt from the recordings: it is written anew as a whole with each change, and
 //! easily kept or edited by hand.
 //!
-//! Promises: a change is on the disk, or refused; a kill leaves the old or the new file. A file that cannot
-//! be read is never overwritten, and nothing is deleted meanwhile.
+//! Promises: a change is on the disk, or refused; a kill leaves the old or the new file, and what is answered
+//! from is what the file says. A file that cannot be read is never overwritten, and nothing is deleted
+//! meanwhile.
 #![deny(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ struct Content {
 pub struct Library {
     path: PathBuf,
     content: Mutex<Result<Content, String>>,
+    /// Puts a folder's names on the disk.
+    sync_folder: fn(&Path) -> io::Result<()>,
 }
 
 impl Library {
@@ -66,7 +69,11 @@ impl Library {
     pub fn open(data_dir: &Path) -> Self {
         let path = data_dir.join("library.json");
         let content = Mutex::new(read(&path));
-        Self { path, content }
+        Self {
+            path,
+            content,
+            sync_folder: |folder| File::open(folder)?.sync_all(),
+        }
     }
 
     /// What retention must leave alone.
@@ -218,7 +225,20 @@ impl Library {
                 ),
             )
         })?;
+        // The file has it now, whatever comes.
         *content = Ok(new);
+        let synced = self.path.parent().map_or(Ok(()), self.sync_folder);
+        synced.map_err(|error| {
+            tracing::error!("{}: the folder: {error}", self.path.display());
+            Problem::unavailable(
+                "not-synced",
+                "Changed, but perhaps not for good",
+                format!(
+                    "the change is made, but the disk does not confirm the file's new name ({error}): a \
+                     power cut may undo it"
+                ),
+            )
+        })?;
         Ok(result)
     }
 
@@ -255,6 +275,7 @@ fn read(path: &Path) -> Result<Content, String> {
     })
 }
 
+/// An error leaves the old file. Its new name is not on the disk for sure: the folder is to be synced.
 fn write(path: &Path, content: &Content) -> io::Result<()> {
     let part = path.with_extension("json.part");
     let mut file = File::create(&part)?;
@@ -267,11 +288,8 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
     if written.is_err() {
         // The first error is the one to tell.
         let _ = fs::remove_file(&part);
-        return written;
     }
-    // The new name too.
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    written
 }
 
 #[cfg(test)]
@@ -348,6 +366,23 @@ mod tests {
             (503, "/problems/not-saved")
         );
         assert_eq!(library.protections(None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_change_that_the_folder_does_not_confirm_is_made_and_said_to_be_uncertain() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut library = Library::open(folder.path());
+        library.sync_folder = |_| Err(io::ErrorKind::Other.into());
+        let problem = library.protect(range("a", "door")).unwrap_err();
+        assert_eq!(
+            (problem.status, problem.kind.as_str()),
+            (503, "/problems/not-synced")
+        );
+        // What is answered, what is kept and what the file says are one.
+        assert_eq!(library.protections(None).unwrap(), [range("a", "door")]);
+        assert!(library.protected().unwrap().touches("door", 1000, 2000));
+        let again = Library::open(folder.path());
+        assert_eq!(again.protections(None).unwrap(), [range("a", "door")]);
     }
 
     #[test]

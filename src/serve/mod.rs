@@ -26,6 +26,7 @@ pub mod markers;
 mod problem;
 mod process;
 pub mod retention;
+mod room;
 mod routes;
 mod schema;
 mod site;

@@ -17,6 +17,7 @@ use super::index::Index;
 use super::library::Library;
 use super::markers::Snapper;
 use super::retention::Keeper;
+use super::room::Room;
 use super::site::SiteView;
 use super::store::{Store, StoreError};
 use super::tracks::Known;
@@ -61,6 +62,8 @@ pub struct App {
     pub retention: Keeper,
     /// The processes that decode recordings.
     pub workers: Workers,
+    /// Room to make playlists of a whole window or range.
+    pub long: Room,
     /// Finds the pictures of markers.
     pub snapper: Snapper,
     /// Markers, samples: what the recording does not say. Migrations: `schema.rs`.
@@ -89,6 +92,22 @@ pub struct Event {
 /// How many events a slow reader may be behind before it misses some.
 const EVENTS: usize = 1024;
 
+/// Playlists and manifests of a whole window or range that are made at a time, at most: each takes some
+/// 50 ms of a core and some MB.
+const LONG_AT_ONCE: usize = 4;
+/// So many more may wait …
+const LONG_QUEUE: usize = 64;
+/// … for so long.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+
+fn long_busy(queue: usize) -> Problem {
+    let detail = format!(
+        "playlists of a whole window or range are made for others, and as many as {queue} requests may wait: \
+         try again in a few seconds, or ask for a shorter range"
+    );
+    Problem::unavailable("playlist-busy", "Too many long playlists", detail)
+}
+
 impl App {
     /// Opens the databases and starts to follow the recordings.
     ///
@@ -110,6 +129,12 @@ impl App {
             library,
             retention,
             workers: Workers::new(cores()),
+            long: Room::new(
+                cores().clamp(1, LONG_AT_ONCE),
+                LONG_QUEUE,
+                LONG_PATIENCE,
+                long_busy,
+            ),
             snapper: Snapper::default(),
             readers: super::api::events::room(),
             site: watch::Sender::new(Arc::new(site)),

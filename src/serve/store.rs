@@ -3,7 +3,7 @@
 //!
 //! Promises: nobody waits for a disk but this thread and whoever awaits its answer; at most
 //! [`QUEUE`] calls wait; a call that panics harms only its caller; a file that is not (or no longer) a
-//! database of ours is renamed, and said in [`Store::set_aside`]. Only the last one is kept so.
+//! database of ours is renamed, and said in [`Store::set_aside`]. The first of them is kept for ever, of others a few.
 #![deny(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +25,9 @@ const QUEUE: usize = 512;
 const AGAIN: Duration = Duration::from_secs(2);
 /// Somebody looks into the database with another program.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// How many damaged databases of one name are kept.
+const SET_ASIDE: usize = 4;
 
 type Job = Box<dyn FnOnce(Option<&mut Connection>) -> Result<(), Damaged> + Send>;
 
@@ -393,21 +396,34 @@ fn migrate(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// `index.db` → `index.db.damaged`, with its log; one of the same name from before is replaced.
+/// `index.db` → `index.db.damaged`, with its log beside it as SQLite looks for it. What was set aside before
+/// stays: the next ones are `.damaged-2` and so on, and only the last of [`SET_ASIDE`] is ever replaced.
 fn put_aside(path: &Path, error: &rusqlite::Error, note: &Mutex<Option<String>>) {
     let with = |ending: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
         PathBuf::from(name)
     };
-    let to = with(".damaged");
+    let ending = |n: usize| match n {
+        1 => ".damaged".to_owned(),
+        n => format!(".damaged-{n}"),
+    };
+    let is_free = |n: &usize| {
+        let ending = ending(*n);
+        !with(&ending).exists() && !with(&format!("{ending}-wal")).exists()
+    };
+    let ending = ending((1..=SET_ASIDE).find(is_free).unwrap_or(SET_ASIDE));
+    let to = with(&ending);
     let text = format!(
         "{} was damaged ({error}) and is now {}",
         path.display(),
         to.display()
     );
     tracing::error!("{text}; a new one is made");
-    for (from, to) in [(path.to_owned(), to), (with("-wal"), with("-wal.damaged"))] {
+    let log = with(&format!("{ending}-wal"));
+    // Of the one that is replaced: not this one's.
+    let _ = std::fs::remove_file(&log);
+    for (from, to) in [(path.to_owned(), to), (with("-wal"), log)] {
         if let Err(error) = std::fs::rename(&from, &to)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -470,6 +486,22 @@ mod tests {
                 .len(),
             8192
         );
+    }
+
+    #[test]
+    fn the_first_that_was_set_aside_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        for n in 1..=SET_ASIDE + 2 {
+            std::fs::write(&path, vec![n as u8; 4096]).unwrap();
+            let store = Store::open(&path, MIGRATIONS).unwrap();
+            assert_eq!(count(&store).unwrap(), 0);
+        }
+        let first = |name: &str| std::fs::read(folder.path().join(name)).unwrap()[0];
+        let names = ["", "-2", "-3", "-4"].map(|ending| format!("x.db.damaged{ending}"));
+        let last = SET_ASIDE as u8 + 2;
+        assert_eq!(names.map(|name| first(&name)), [1, 2, 3, last]);
+        assert!(!folder.path().join("x.db.damaged-5").exists());
     }
 
     #[test]

@@ -68,27 +68,48 @@ pub(super) async fn accept(supervisor: Rc<Supervisor>, socket: OwnedFd) -> io::R
         let mut ready = listener.readable().await?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match rustix::net::accept_with(listener.as_fd(), flags) {
-            Ok(socket) => {
-                if let Err(error) = welcome(&supervisor, socket) {
-                    tracing::debug!("attach: {error}");
-                }
-            }
+            Ok(socket) => match welcome(&supervisor, socket) {
+                Ok(()) => {}
+                // Out of descriptors for it: as if it could not be accepted.
+                Err(Unwelcome::NoRoom(error)) => cannot_accept(&error).await,
+                Err(Unwelcome::Gone(error)) => tracing::debug!("attach: {error}"),
+            },
             Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-            Err(error) => {
-                tracing::warn!("attach: no connection can be accepted: {error}");
-                sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => cannot_accept(&error.into()).await,
         }
     }
 }
 
+async fn cannot_accept(error: &io::Error) {
+    tracing::warn!("attach: no connection can be accepted: {error}");
+    sleep(ACCEPT_PAUSE).await;
+}
+
+/// Why a connection did not become one.
+enum Unwelcome {
+    /// By itself, or sent away.
+    Gone(io::Error),
+    NoRoom(io::Error),
+}
+
+impl From<io::Error> for Unwelcome {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
 /// Starts the task of a new connection, if there may be one more.
-fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
+fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> Result<(), Unwelcome> {
     let peer = server::peer_credentials(&socket)?;
+    // Recorders and the server are this daemon's own: whoever floods it must not keep them out.
+    let child = (peer.pid.and_then(|pid| pid.try_into().ok()))
+        .is_some_and(|pid| supervisor.reaper.knows(pid));
     let mut clients = supervisor.clients.borrow_mut();
     let of_user = clients.per_user.get(&peer.uid).copied().unwrap_or(0);
-    let most = if of_user >= MAX_CLIENTS_PER_USER {
+    let most = if child {
+        None
+    } else if of_user >= MAX_CLIENTS_PER_USER {
         Some(format!(
             "user {} has {of_user} connections, the most allowed",
             peer.uid
@@ -106,13 +127,13 @@ fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
             code: RefusalCode::TooManyClients,
             text,
         };
-        return server::send_with_fds(&socket, &server::encode(&refusal), &[]);
+        server::send_with_fds(&socket, &server::encode(&refusal), &[])?;
+        // Unread, its HELLO would make the kernel answer with a reset, which hides the reason.
+        let _ = server::recv_with_fds(&socket, &mut [0; wire::MAX_MESSAGE], 0);
+        return Ok(());
     }
     *clients.per_user.entry(peer.uid).or_insert(0) += 1;
     let own = rustix::process::geteuid().as_raw();
-    // Recorders and the server are this daemon's own.
-    let pid = peer.pid.and_then(|pid| i32::try_from(pid).ok());
-    let child = pid.is_some_and(|pid| supervisor.reaper.knows(pid));
     if (peer.uid == own || peer.uid == 0) && !child && clients.warned.insert(peer.uid) {
         tracing::warn!(
             "a client (pid {}) runs as {}: the kernel does not keep it from writing into the \
@@ -126,7 +147,8 @@ fn welcome(supervisor: &Rc<Supervisor>, socket: OwnedFd) -> io::Result<()> {
         );
     }
     drop(clients);
-    let connection = Connection::new(supervisor.clone(), socket, peer)?;
+    let connection = Connection::new(supervisor.clone(), socket, peer);
+    let connection = connection.map_err(Unwelcome::NoRoom)?;
     tokio::task::spawn_local(connection.serve());
     Ok(())
 }
@@ -364,7 +386,7 @@ impl Connection {
             if code == RefusalCode::NotReady && kind == RingKind::Frames {
                 camera.await_frames();
             }
-            explain(&camera, name, code, text)
+            camera.explain(name, code, text)
         })?;
         // Before the reader is told of the subscriber: when it answers, there is a picture to see.
         camera.tell_demand();
@@ -523,25 +545,6 @@ fn forget(clients: &RefCell<Clients>, uid: u32) {
             clients.per_user.remove(&uid);
         }
     }
-}
-
-/// Makes a refusal one that helps: why there is no ring, which camera's pins.
-fn explain(camera: &Camera, name: &str, code: RefusalCode, text: String) -> Refused {
-    if code == RefusalCode::NotReady {
-        if let Some(refusal) = camera.refusal() {
-            return (
-                RefusalCode::MemoryBudget,
-                format!("camera {name:?}: {refusal}"),
-            );
-        }
-        let report = camera.report();
-        let mut text = format!("camera {name:?} is in state {}", report.state);
-        if !report.reason.is_empty() {
-            text.push_str(&format!(": {}", report.reason));
-        }
-        return (code, text);
-    }
-    (code, format!("camera {name:?}: {text}"))
 }
 
 async fn receive(socket: &AsyncFd<OwnedFd>) -> Result<ClientMessage, Parting> {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use camring_ring::attach::wire::RefusalCode;
 use rustix::process::Pid;
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use super::budget::Refusal;
 use super::outbox::Outbox;
 use super::policy;
 use super::recorder::Recorder;
-use super::rings::{Outgoing, Rings};
+use super::rings::{self, Outgoing, Rings};
 use super::service::{Order, Service};
 use crate::config::{DecodeMode, Stream, View};
 use crate::control::{RingKind, ToReader};
@@ -207,6 +208,23 @@ impl Camera {
         self.awaited_until
             .set(Some(Instant::now() + policy::AWAITED_FOR));
         self.tell_demand();
+    }
+
+    /// Makes a refusal one that helps: why there is no ring, which camera's pins.
+    pub fn explain(&self, name: &str, code: RefusalCode, text: String) -> rings::Refused {
+        if code != RefusalCode::NotReady {
+            return (code, format!("camera {name:?}: {text}"));
+        }
+        if let Some(refusal) = self.refusal() {
+            let text = format!("camera {name:?}: {refusal}");
+            return (RefusalCode::MemoryBudget, text);
+        }
+        let report = self.report();
+        let mut text = format!("camera {name:?} is in state {}", report.state);
+        if !report.reason.is_empty() {
+            text.push_str(&format!(": {}", report.reason));
+        }
+        (code, text)
     }
 
     pub fn refusal(&self) -> Option<Refusal> {

@@ -46,9 +46,8 @@ pub enum InstanceError {
 /// The runtime folder, taken by this process. The lock is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Instance {
-    dir: PathBuf,
     lock: PathBuf,
-    _locked: File,
+    locked: File,
 }
 
 impl Instance {
@@ -93,11 +92,7 @@ impl Instance {
             }
             // The one before may have removed the name between open and lock; then this is a lock
             // on nothing.
-            let same = match (file.metadata(), fs::metadata(&lock)) {
-                (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
-                _ => false,
-            };
-            if !same {
+            if !same_file(file.metadata(), &lock) {
                 continue;
             }
             let written = file
@@ -105,11 +100,7 @@ impl Instance {
                 .and_then(|()| file.rewind())
                 .and_then(|()| writeln!(file, "{}", std::process::id()));
             written.map_err(failed("write"))?;
-            return Ok(Self {
-                dir: dir.to_owned(),
-                lock,
-                _locked: file,
-            });
+            return Ok(Self { lock, locked: file });
         }
     }
 
@@ -142,13 +133,15 @@ impl Instance {
         )
         .map_err(|error| failed("create a socket for", error.into()))?;
         rustix::net::bind(&socket, &address).map_err(|e| failed("bind the socket", e.into()))?;
-        let listener = Listener {
+        let mut listener = Listener {
             path: path.to_owned(),
+            name: None,
             socket: Some(socket),
         };
         // Nobody gets in before the mode is right: until `listen`, connections are refused.
         fs::set_permissions(path, Permissions::from_mode(0o660))
             .map_err(|e| failed("set the mode of", e))?;
+        listener.name = name_of(path);
         if let Some(group) = group {
             give_to_group(path, group);
         }
@@ -158,16 +151,27 @@ impl Instance {
         Ok(listener)
     }
 
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// Whether the lock file has still its name: nobody deleted it, or the folder.
+    pub fn is_there(&self) -> bool {
+        same_file(self.locked.metadata(), &self.lock)
+    }
+}
+
+/// Whether the file at `path` is this one.
+fn same_file(ours: io::Result<fs::Metadata>, path: &Path) -> bool {
+    match (ours, fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
+        _ => false,
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // While the lock is still held: whoever opened the file meanwhile sees that it is gone.
-        let _ = fs::remove_file(&self.lock);
+        // While the lock is still held: whoever opened the file meanwhile sees that it is gone. If it
+        // was deleted before, what has its name now is another's.
+        if self.is_there() {
+            let _ = fs::remove_file(&self.lock);
+        }
     }
 }
 
@@ -175,7 +179,14 @@ impl Drop for Instance {
 #[derive(Debug)]
 pub(super) struct Listener {
     path: PathBuf,
+    /// Device and number of the name in the file system.
+    name: Option<(u64, u64)>,
     socket: Option<OwnedFd>,
+}
+
+fn name_of(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((there.dev(), there.ino()))
 }
 
 impl Listener {
@@ -183,11 +194,18 @@ impl Listener {
     pub fn take_socket(&mut self) -> Option<OwnedFd> {
         self.socket.take()
     }
+
+    /// Whether clients find it: nobody deleted its name, or put something else there.
+    pub fn is_there(&self) -> bool {
+        self.name.is_some() && self.name == name_of(&self.path)
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.name.is_none() || self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -206,6 +224,10 @@ fn give_to_group(path: &Path, name: &str) {
             return;
         }
     };
+    // As under systemd, where the process is of that group, and may not call chown.
+    if fs::metadata(path).is_ok_and(|made| made.gid() == gid) {
+        return;
+    }
     if let Err(error) = std::os::unix::fs::chown(path, None, Some(gid)) {
         tracing::warn!(
             "cannot give {} to group {name}: {error}; its members cannot attach",
@@ -240,7 +262,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("camring.lock"), "1234567890123456789\n").unwrap();
         let instance = Instance::take(dir.path()).unwrap();
-        assert_eq!(instance.dir(), dir.path());
+        assert!(instance.is_there());
         let text = fs::read_to_string(dir.path().join("camring.lock")).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
     }

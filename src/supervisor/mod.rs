@@ -26,6 +26,7 @@ mod instance;
 mod notify;
 mod outbox;
 mod permits;
+mod place;
 pub mod placement;
 pub mod policy;
 mod reaper;
@@ -56,10 +57,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at, timeout};
 use self::budget::{Ledger, Refusal};
 use self::camera::Camera;
 use self::encoders::Encoders;
-use self::instance::Instance;
 pub use self::instance::InstanceError;
 use self::notify::Notifier;
 use self::permits::Permits;
+use self::place::Place;
 use self::placement::Placement;
 use self::reaper::Reaper;
 use self::recorder::Recorder;
@@ -187,8 +188,8 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
         Err(error) => tracing::warn!("the limit of open descriptors stays as it is: {error}"),
     }
     let allowed = sys::cpu::allowed().map_err(system("see which cores are allowed"))?;
-    let instance = Instance::take(&site.runtime_dir)?;
-    let mut listener = instance.listen(&site.attach_socket(), options.group.as_deref())?;
+    let group = options.group.as_deref();
+    let place = Place::take(&site.runtime_dir, &site.attach_socket(), group)?;
     let swept = health::sweep_stale();
     if swept > 0 {
         tracing::info!("removed {swept} health pages of a daemon that was killed");
@@ -204,27 +205,19 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
     let tasks = LocalSet::new();
     let result = tasks.block_on(&runtime, async {
         let signals = Signals::new().map_err(system("listen to signals"))?;
-        if let Some(socket) = listener.take_socket() {
-            let broker = broker::accept(supervisor.clone(), socket);
-            tokio::task::spawn_local(async {
-                if let Err(error) = broker.await {
-                    tracing::error!("the attach socket is lost: {error}");
-                }
-            });
-        }
         tracing::info!(
             site = %supervisor.site().name,
             cameras = supervisor.cameras().len(),
-            runtime_dir = %instance.dir().display(),
+            runtime_dir = %place.dir().display(),
             "running"
         );
+        let let_in = tokio::task::spawn_local(supervisor.clone().let_in(place));
         supervisor.clone().work(signals, children).await;
-        Ok(())
+        Ok(let_in)
     });
-    // Clients are hung up on, and the socket goes, before the lock does.
+    // Clients are hung up on, and the socket goes, before the lock does: with the task that has them.
     drop(tasks);
-    drop(listener);
-    drop(instance);
+    let result = result.map(drop);
     // A lookup may still hang in libc: not waited for.
     runtime.shutdown_background();
     result

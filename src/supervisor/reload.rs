@@ -503,7 +503,7 @@ fn unwritable(path: &std::path::Path, error: &io::Error) -> AskError {
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => format!(
             "cannot write {0}: {error}; the user that runs camring must be able to write the file and \
-             its folder (under systemd: ReadWritePaths={1} in the unit, and `chown camring {1}`)",
+             its folder (under systemd: ReadWritePaths={1} in the unit, and `chown camring {1} {0}`)",
             path.display(),
             path.parent().unwrap_or(path).display(),
         ),

@@ -14,6 +14,7 @@ pub mod process;
 mod raw;
 #[allow(unsafe_code)]
 pub mod sockets;
+pub mod stderr;
 pub mod usage;
 
 pub use raw::{

@@ -8,14 +8,6 @@ use crate::recorder::Recorder;
 use crate::support::{Camera, Daemon, Farm, PATIENCE, wait_for};
 use crate::tape::Tape;
 
-/// Kills; `CAMRING_TORTURE` (seconds, as elsewhere) makes them 200.
-fn kills() -> u32 {
-    match std::env::var_os("CAMRING_TORTURE") {
-        Some(_) => 200,
-        None => 15,
-    }
-}
-
 #[test]
 fn a_recorder_killed_at_random_loses_at_most_the_open_part() {
     let farm = Farm::start(&[
@@ -27,7 +19,7 @@ fn a_recorder_killed_at_random_loses_at_most_the_open_part() {
     let mut resumed = 0;
     for name in ["door", "yard"] {
         let mut committed = 0;
-        for _ in 0..kills() {
+        for _ in 0..crate::kills(15) {
             let recorder = Recorder::start(&daemon, name, data.path());
             // It has gone on, and then anything may happen at any time.
             wait_for("another part", PATIENCE, || {

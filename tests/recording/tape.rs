@@ -23,10 +23,19 @@ pub struct File {
     init: Vec<u8>,
 }
 
+/// One picture, decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture {
+    pub code: Code,
+    pub capture_ns: i64,
+}
+
 /// Everything of one rendition, in order of media sequence.
 #[derive(Debug)]
 pub struct Tape {
     pub files: Vec<File>,
+    /// A disk that refused has not taken the end of some files either.
+    pub refused: bool,
 }
 
 impl Tape {
@@ -52,7 +61,26 @@ impl Tape {
             }
         }
         files.sort_by_key(|file| file.name.media_sequence);
-        Self { files }
+        Self {
+            files,
+            refused: false,
+        }
+    }
+
+    /// Pictures committed so far, from the indexes alone: 0 before there is a folder.
+    pub fn count(data_dir: &Path, stream: &str) -> usize {
+        let rendition = Tree::new(data_dir).rendition(stream, Rendition::SOURCE);
+        let mut count = 0;
+        for hour in rendition.hours().unwrap_or_default() {
+            for name in hour.files().expect("a folder") {
+                // The writer may be about to make it.
+                if let Ok(mut index) = IndexReader::open(&rendition.index(&name)) {
+                    let chunks = index.next_chunks().expect("a readable index");
+                    count += chunks.iter().map(|chunk| chunk.frames.len()).sum::<usize>();
+                }
+            }
+        }
+        count
     }
 
     /// Chunks with pictures.
@@ -92,13 +120,21 @@ impl Tape {
     /// times that rise, all of it playable. Says how many pictures were decoded.
     #[track_caller]
     pub fn check(&self, witness: &mut dyn FnMut() -> Witness) -> usize {
+        self.check_pictures(witness).len()
+    }
+
+    /// The same; returns the pictures, in order.
+    #[track_caller]
+    pub fn check_pictures(&self, witness: &mut dyn FnMut() -> Witness) -> Vec<Picture> {
         let mut next_segment = None;
         let mut last: Option<(&File, &Chunk)> = None;
-        let mut decoded = 0;
+        let mut decoded = Vec::new();
         let mut codes: Option<Witness> = None;
+        // Of the stream: a file that ends early need not show it.
+        let reorders = self.files.iter().any(File::reorders);
         for (at, file) in self.files.iter().enumerate() {
             let newest = at + 1 == self.files.len();
-            file.check(newest);
+            file.check(newest || self.refused);
             let number = file.name.discontinuity_sequence;
             let goes_on = last.is_some_and(|(before, _)| {
                 let former = before.name.discontinuity_sequence;
@@ -129,8 +165,13 @@ impl Tape {
                 last = Some((file, chunk));
             }
             let pictures = file.decode();
-            assert_eq!(pictures.len(), file.frames().len(), "{}", file.name);
-            decoded += pictures.len();
+            let frames = file.frames();
+            assert_eq!(pictures.len(), frames.len(), "{}", file.name);
+            let captures = frames.iter().map(|frame| frame.capture_ns);
+            decoded.extend(
+                (pictures.iter().zip(captures))
+                    .map(|(&code, capture_ns)| Picture { code, capture_ns }),
+            );
             if !goes_on {
                 codes = None;
             }
@@ -140,7 +181,7 @@ impl Tape {
                 .files
                 .get(at + 1)
                 .is_none_or(|next| next.name.discontinuity_sequence != number);
-            let sure = match ends && file.reorders() {
+            let sure = match ends && reorders {
                 true => pictures.len().saturating_sub(3),
                 false => pictures.len(),
             };
@@ -169,7 +210,7 @@ impl File {
     }
 
     #[track_caller]
-    fn check(&self, newest: bool) {
+    fn check(&self, open: bool) {
         let name = &self.name;
         assert_eq!(self.header.media_sequence, name.media_sequence);
         assert_eq!(
@@ -210,7 +251,7 @@ impl File {
                         (chunk.media_sequence, chunk.part + 1)
                     );
                 }
-                None => assert!(ends || newest, "{name} is not ended"),
+                None => assert!(ends || open, "{name} is not ended"),
             }
             if chunk.len > 0 {
                 self.check_bytes(chunk);
@@ -220,7 +261,7 @@ impl File {
             self.data.len() as u64 >= offset,
             "{name}: the index is ahead of the media"
         );
-        assert!(newest || self.data.len() as u64 == offset, "{name}: a tail");
+        assert!(open || self.data.len() as u64 == offset, "{name}: a tail");
     }
 
     /// One `moof` and one `mdat`, whose `tfdt` is the index's.
@@ -251,13 +292,19 @@ impl File {
         assert_eq!(key, chunk.flags.contains(ChunkFlags::INDEPENDENT));
     }
 
-    /// Every part but the last of a segment lasts 85 to 100 % of the part target.
+    /// Every part but the last of a segment lasts 85 to 100 % of the part target; one of a single picture, that
+    /// the next one came late after, as long as that.
     #[track_caller]
     pub fn check_parts(&self) {
         let target = i64::from(self.header.part_target_us) * 9 / 100;
         for pair in self.chunks.windows(2) {
             let lasts = i64::from(pair[0].duration);
-            assert!(lasts <= target, "{:?} lasts more than {target}", pair[0]);
+            let single = pair[0].frames.len() == 1;
+            assert!(
+                single || lasts <= target,
+                "{:?} lasts more than {target}",
+                pair[0]
+            );
             let is_last = pair[0].media_sequence != pair[1].media_sequence || pair[1].len == 0;
             assert!(
                 is_last || lasts * 100 >= target * 85,

@@ -118,6 +118,10 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -1,5 +1,5 @@
-//! A long run: twenty cameras, viewers that come and go, faults at random, and the question whether
-//! anything grows. Run by `./test --soak DURATION`; without `CAMRING_SOAK` in its environment it only
+//! A long run: twenty cameras, some of them recorded, viewers that come and go, also over HTTP, faults at
+//! random, and the question whether anything grows. Run by `./test --soak DURATION`; without `CAMRING_SOAK` in its environment it only
 //! checks its own criterion.
 //!
 //! It passes when no figure grows by the criterion in [`figures`], every camera streams at the end,
@@ -23,6 +23,7 @@ mod support;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -35,6 +36,14 @@ use support::viewer::Viewer;
 use support::{Camera, Daemon, Farm, process, wait_until};
 
 const GOOD: usize = 14;
+/// Of these, the last ones are spared: no fault befalls them.
+const SPARED: usize = 6;
+/// Of both kinds, every other one is recorded, and looked at over HTTP.
+const fn recorded(camera: usize) -> bool {
+    camera.is_multiple_of(2)
+}
+/// Who look over HTTP.
+const WATCHERS: usize = 3;
 /// Between faults.
 const FAULT_EVERY: Duration = Duration::from_secs(4);
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
@@ -147,6 +156,7 @@ struct Soak {
 enum Undo {
     PowerOn(String),
     Resume(u32),
+    Continue(u32),
 }
 
 impl Soak {
@@ -172,8 +182,8 @@ impl Soak {
     }
 
     fn inject(&mut self) {
-        let good = self.names[self.random.below(GOOD)].clone();
-        let what = match self.random.below(8) {
+        let good = self.names[self.random.below(GOOD - SPARED)].clone();
+        let what = match self.random.below(10) {
             0 => {
                 self.farm.stop(&good);
                 let on = Instant::now() + Duration::from_secs(3);
@@ -208,6 +218,21 @@ impl Soak {
                 self.later.push((on, Undo::Resume(pid)));
                 "viewer SIGSTOP"
             }
+            7 => {
+                if let Some(pid) = self.daemon.camera(&good)["recording"]["pid"].as_u64() {
+                    process::kill(pid as u32, Signal::SIGKILL);
+                }
+                "recorder kill -9"
+            }
+            8 => {
+                // Not killed: a server of its own age is what is measured.
+                if let Some(pid) = self.daemon.status()["http"]["pid"].as_u64() {
+                    process::kill(pid as u32, Signal::SIGSTOP);
+                    let on = Instant::now() + Duration::from_secs(2);
+                    self.later.push((on, Undo::Continue(pid as u32)));
+                }
+                "server SIGSTOP"
+            }
             _ => {
                 let at = self.random.below(self.inside.len());
                 // The camera may be off: then this waits for its next ring, which it has already.
@@ -227,6 +252,9 @@ impl Soak {
             }
             match what {
                 Undo::PowerOn(name) => self.farm.restart(&name),
+                Undo::Continue(pid) => {
+                    process::kill(pid, Signal::SIGCONT);
+                }
                 Undo::Resume(pid) => {
                     // Unless it was replaced meanwhile.
                     if self.viewers.iter().any(|v| v.id() == pid) {
@@ -243,6 +271,42 @@ impl Soak {
             let _ = viewer.try_next();
         }
     }
+}
+
+/// Looks at one recording after the other over HTTP, as players do, until it is told to stop. Returns the
+/// number of answers.
+fn watch(address: &str, names: &[String], stop: &AtomicBool) -> u64 {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .into();
+    let get = |path: &str| -> Option<String> {
+        let mut answer = agent.get(format!("http://{address}{path}")).call().ok()?;
+        let bytes = answer.body_mut().read_to_vec().ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let mut answers = 0;
+    for name in names.iter().cycle() {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let folder = format!("/hls/{name}/main/source");
+        let Some(playlist) = get(&format!("{folder}/live.m3u8")) else {
+            continue;
+        };
+        let segment = playlist.lines().rfind(|line| line.ends_with(".m4s"));
+        let segment = segment.map(|line| format!("{folder}/{line}"));
+        for path in segment.into_iter().chain([
+            format!("{folder}/dvr.m3u8"),
+            format!("/api/v1/cameras/{name}/snapshot.jpg"),
+            format!("/api/v1/cameras/{name}/timeline"),
+        ]) {
+            answers += u64::from(get(&path).is_some());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    answers
 }
 
 fn main() {
@@ -268,13 +332,19 @@ fn main() {
         .collect();
     let farm = Farm::start(&mounted);
     let mut config = "[retry]\ninitial = \"200ms\"\nmax = \"2s\"\nunauthorized = \"2s\"\n\
-        connect_timeout = \"5s\"\nstall_timeout = \"5s\"\n\n"
+        connect_timeout = \"5s\"\nstall_timeout = \"5s\"\n\n\
+        [record]\nkeep = \"1m\"\nmin_free = \"64MiB\"\n\n\
+        [http]\nlisten = \"127.0.0.1:0\"\n\n"
         .to_owned();
-    for name in &names {
+    for (n, name) in names.iter().enumerate() {
         config += &format!(
-            "[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n\n",
+            "[[camera]]\nname = \"{name}\"\nurl = \"{}\"\n",
             farm.url(name)
         );
+        if recorded(n) {
+            config += "[camera.record]\nmode = \"copy\"\n";
+        }
+        config += "\n";
     }
     let usual = Clip::usual();
     let scripted: Vec<(&str, Arc<Scripted>)> = scripts()
@@ -312,9 +382,38 @@ fn main() {
         soak.viewers.push(viewer);
     }
 
+    let kept: Vec<String> = (0..GOOD)
+        .filter(|n| recorded(*n))
+        .map(|n| soak.names[n].clone())
+        .collect();
+    let spared = soak.names[GOOD - SPARED..].to_vec();
+    let address = support::wait_for("the server to listen", support::PATIENCE, || {
+        let http = soak.daemon.status()["http"].clone();
+        http["address"].as_str().map(str::to_owned).ok_or(http)
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let watchers: Vec<_> = (0..WATCHERS)
+        .map(|n| {
+            let (address, stop, mut names) = (address.clone(), Arc::clone(&stop), kept.clone());
+            names.rotate_left(n);
+            std::thread::spawn(move || watch(&address, &names, &stop))
+        })
+        .collect();
+
     let began = Instant::now();
-    let mut figures = Figures::default();
-    let (mut fault_at, mut sample_at) = (began + FAULT_EVERY, began);
+    // In a thread of its own: faults take their time, and samples are to come evenly.
+    let sampler = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut figures = Figures::default();
+            while !stop.load(Ordering::SeqCst) {
+                figures.sample(began.elapsed(), supervisor, &spared);
+                std::thread::sleep(SAMPLE_EVERY);
+            }
+            figures
+        })
+    };
+    let mut fault_at = began + FAULT_EVERY;
     while began.elapsed() < length {
         soak.look();
         soak.undo(false);
@@ -323,12 +422,11 @@ fn main() {
             soak.inject();
             fault_at = Instant::now() + FAULT_EVERY;
         }
-        if now >= sample_at {
-            figures.sample(began.elapsed(), supervisor);
-            sample_at = Instant::now() + SAMPLE_EVERY;
-        }
     }
 
+    // What follows is the end of the faults, no part of what is measured.
+    stop.store(true, Ordering::SeqCst);
+    let figures = sampler.join().expect("no panic");
     soak.undo(true);
     for (_, camera) in &scripted {
         camera.behave();
@@ -338,6 +436,14 @@ fn main() {
         let cameras = status["cameras"].as_array().expect("cameras");
         cameras.len() == GOOD + scripted.len() && cameras.iter().all(|c| c["state"] == "streaming")
     });
+    let answers: u64 = watchers
+        .into_iter()
+        .map(|one| one.join().expect("no panic"))
+        .sum();
+    for name in &kept {
+        let recording = soak.daemon.camera(name)["recording"].clone();
+        assert_eq!(recording["state"], "recording", "{name}: {recording}");
+    }
     let frames: u64 = soak.inside.iter().map(|v| v.seen).sum();
     for viewer in &mut soak.viewers {
         process::kill(viewer.id(), Signal::SIGCONT);
@@ -354,16 +460,17 @@ fn main() {
         figures::table(&verdicts)
     );
     text += &format!(
-        "every camera streams; {frames} frames of the viewers there now verified; {}\n",
-        if passed {
-            "PASS"
-        } else {
-            "FAIL: something grows"
+        "every camera streams; {frames} frames of the viewers there now verified; {answers} answers over \
+         HTTP; {}\n",
+        match (passed, verdicts.is_empty()) {
+            (true, _) => "PASS",
+            (false, true) => "FAIL: too short to say whether anything grows",
+            (false, false) => "FAIL: something grows",
         }
     );
     let report = json!({
         "duration": wanted, "seed": seed, "samples": figures.len(), "faults": soak.counts,
-        "pass": passed, "figures": verdicts.iter().map(figures::Verdict::json).collect::<Vec<_>>(),
+        "answers": answers, "pass": passed, "figures": verdicts.iter().map(figures::Verdict::json).collect::<Vec<_>>(),
         "series": figures.series(),
     });
     soak.inside.clear();

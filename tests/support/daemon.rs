@@ -25,6 +25,8 @@ pub struct Daemon {
     child: Child,
     folder: TempDir,
     mark: String,
+    /// What it runs under, as `unshare --mount`.
+    under: Vec<String>,
     ended: Option<ExitStatus>,
 }
 
@@ -42,6 +44,13 @@ impl Daemon {
     /// The same, with changes to the command, say its environment.
     #[track_caller]
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> Daemon {
+        Daemon::start_under(&[], config, change)
+    }
+
+    /// The same, below another program, which must become this one (`exec`): `["unshare", "--mount"]`.
+    /// `@DIR@` in its words is the folder of this daemon.
+    #[track_caller]
+    pub fn start_under(under: &[&str], config: &str, change: impl FnOnce(&mut Command)) -> Daemon {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::Builder::new()
             .prefix("camring-test-")
@@ -61,20 +70,25 @@ impl Daemon {
         fs::write(folder.path().join("config.toml"), text).expect("a configuration");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{count}", std::process::id());
-        let mut command = Daemon::command(&folder, &mark);
+        let under: Vec<String> = under
+            .iter()
+            .map(|word| word.replace("@DIR@", dir))
+            .collect();
+        let mut command = Daemon::command(&under, &folder, &mark);
         change(&mut command);
         let child = command.spawn().expect("setpriv (util-linux) starts");
         let mut daemon = Daemon {
             child,
             folder,
             mark,
+            under,
             ended: None,
         };
         daemon.wait_for_its_socket();
         daemon
     }
 
-    fn command(folder: &TempDir, mark: &str) -> Command {
+    fn command(under: &[String], folder: &TempDir, mark: &str) -> Command {
         let log = File::options()
             .append(true)
             .create(true)
@@ -84,6 +98,7 @@ impl Daemon {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
+            .args(under)
             .arg(env!("CARGO_BIN_EXE_camring"))
             .args(["run", "--config"])
             .arg(folder.path().join("config.toml"))
@@ -120,7 +135,7 @@ impl Daemon {
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
         self.end(signal);
-        self.child = Daemon::command(&self.folder, &self.mark)
+        self.child = Daemon::command(&self.under, &self.folder, &self.mark)
             .spawn()
             .expect("setpriv (util-linux) starts");
         self.ended = None;
@@ -138,6 +153,11 @@ impl Daemon {
 
     pub fn runtime_dir(&self) -> PathBuf {
         self.folder.path().join("run")
+    }
+
+    /// The folder of all that is this daemon's.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn config_path(&self) -> PathBuf {

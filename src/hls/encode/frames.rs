@@ -1,29 +1,22 @@
-//! A stream's frames, for as long as the recording lasts: attached to the daemon like any detector, and
-//! again when the daemon, the ring or the camera has gone.
+//! A stream's frames, for as long as the recording lasts: attached to the daemon like any detector.
 //!
 //! Promises: frames come in order, each once; damaged ones are passed over and counted; what the ring
 //! no longer had is counted. No call waits for a frame but [`Frames::wait`].
 #![deny(unsafe_code)]
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use camring_ring::{
-    AttachError, AttachOptions, Client, Frame, FrameFlags, RETRY_PAUSE, RingError, Subscription,
-};
+use camring_ring::{AttachOptions, Frame, FrameFlags, RingError, Subscription};
 
+use crate::hls::attached::Attached;
 use crate::hls::rendition::Follows;
 use crate::media::VIDEO_TIMESCALE;
 
 /// Where frames come from.
 #[derive(Debug)]
 pub struct Frames {
-    socket: PathBuf,
-    stream: String,
-    client: Option<Client>,
-    frames: Option<Subscription>,
-    retry_at: Option<Instant>,
-    trouble: String,
+    attached: Attached<Subscription>,
     /// The next frame has its own times.
     breaks: bool,
     missed: u64,
@@ -44,12 +37,7 @@ impl Frames {
     /// Nothing is contacted yet.
     pub fn new(socket: PathBuf, stream: String) -> Self {
         Self {
-            socket,
-            stream,
-            client: None,
-            frames: None,
-            retry_at: None,
-            trouble: String::new(),
+            attached: Attached::new(socket, stream),
             breaks: true,
             missed: 0,
             damaged: 0,
@@ -58,10 +46,10 @@ impl Frames {
 
     /// The next frame. `None`: none yet.
     pub fn next(&mut self) -> Option<Taken> {
-        if self.frames.is_none() && !self.attach() {
+        if !self.attached.is_attached() && !self.attach() {
             return None;
         }
-        match self.frames.as_mut()?.next() {
+        match self.attached.subscription()?.next() {
             Ok(frame) => {
                 let frame = frame?;
                 self.missed += frame.missed();
@@ -86,7 +74,7 @@ impl Frames {
                 None
             }
             Err(error) => {
-                self.detach(&error);
+                self.attached.lost(&error);
                 None
             }
         }
@@ -94,16 +82,8 @@ impl Frames {
 
     /// Waits until there may be a frame, or until the time is over.
     pub fn wait(&mut self, timeout: Duration) {
-        let Some(frames) = &mut self.frames else {
-            let pause = self.retry_at.map_or(RETRY_PAUSE, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
-            std::thread::sleep(pause.min(timeout));
-            return;
-        };
-        if let Err(error) = frames.wait(Some(timeout)) {
-            self.detach(&error);
-        }
+        let wait = |frames: &mut Subscription, most| frames.wait(Some(most));
+        self.attached.wait(timeout, wait);
     }
 
     /// Frames that were overwritten before they could be encoded.
@@ -118,52 +98,10 @@ impl Frames {
 
     /// Why there are none: empty while attached.
     pub fn trouble(&self) -> &str {
-        &self.trouble
-    }
-
-    fn detach(&mut self, error: &RingError) {
-        if matches!(error, RingError::Disconnected) {
-            self.client = None;
-        }
-        self.frames = None;
-        self.breaks = true;
-        self.failed(error.to_string());
-    }
-
-    fn failed(&mut self, text: String) {
-        if text != self.trouble {
-            tracing::debug!("not attached: {text}");
-        }
-        self.trouble = text;
-        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+        self.attached.trouble()
     }
 
     fn attach(&mut self) -> bool {
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return false;
-        }
-        match self.try_attach() {
-            Ok(frames) => {
-                self.frames = Some(frames);
-                self.retry_at = None;
-                self.trouble.clear();
-                true
-            }
-            Err(error) => {
-                if matches!(error, AttachError::Disconnected | AttachError::Io(_)) {
-                    self.client = None;
-                }
-                self.failed(error.to_string());
-                false
-            }
-        }
-    }
-
-    fn try_attach(&mut self) -> Result<Subscription, AttachError> {
-        let client = match &self.client {
-            Some(client) => client,
-            None => self.client.insert(Client::connect(&self.socket)?),
-        };
         let options = AttachOptions {
             // One being encoded, one that an encoder on another chip may still read.
             pins: 2,
@@ -171,7 +109,11 @@ impl Frames {
             timeout: Duration::ZERO,
             ..AttachOptions::default()
         };
-        client.attach(&self.stream, &options)
+        let ask = |client: &camring_ring::Client, stream: &str| client.attach(stream, &options);
+        let attached = self.attached.attach(ask);
+        // Another ring, or another reader of it.
+        self.breaks |= attached;
+        attached
     }
 }
 

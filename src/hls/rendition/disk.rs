@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::RenditionWriter;
-use crate::recording::Numbers;
+use crate::recording::{Lock, Numbers};
 
 /// After the disk refused something it is left alone for this long.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -69,11 +69,27 @@ impl RenditionWriter {
         if self.trouble.is_none() {
             tracing::warn!("{text}; tried again, and what comes meanwhile is lost");
         }
+        if error.kind() == io::ErrorKind::NotFound {
+            self.make_folder();
+        }
         self.trouble = Some(DiskTrouble {
             text,
             full,
             retry_at: Instant::now() + DISK_PAUSE,
         });
+    }
+
+    /// The folder was deleted, or moved, below the recorder: begun anew at its place, with a lock of its own.
+    /// Numbers go on. Where it is there after all, its lock is held already, and nothing changes.
+    fn make_folder(&mut self) {
+        match Lock::take(&self.rendition) {
+            Ok(lock) => {
+                self.lock = lock;
+                tracing::info!("{} is made anew", self.rendition.folder.display());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => tracing::debug!(%error, "the folder of the recording cannot be made"),
+        }
     }
 
     /// For when the newest file has been deleted.

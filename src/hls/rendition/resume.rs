@@ -52,6 +52,8 @@ impl RenditionWriter {
             media_sequence: tail.last.media_sequence,
             first_dts: tail.segment_start,
             part: tail.last.part + 1,
+            // Those before are not counted: a recorder that died so often ends it by its length.
+            bytes: 0,
             anchor,
         });
         self.file = Some(OpenFile {

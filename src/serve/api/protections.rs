@@ -169,8 +169,10 @@ async fn create(
         created_ns: now_ns,
     };
     ordered(range.from_ns, range.to_ns)?;
-    let (made, library) = (range.clone(), Arc::clone(&app.library));
-    blocking(move || library.protect(range)).await?;
+    let made = range.clone();
+    // What is there when this is answered stays: nothing is deleted meanwhile.
+    let protect = move || app.retention.undisturbed(|| app.library.protect(range));
+    blocking(protect).await?;
     // Names of cameras and ids need no escapes in a path.
     let location = format!("/api/v1/cameras/{}/protections/{}", made.camera, made.id);
     let headers = [(header::LOCATION, location)];
@@ -199,18 +201,20 @@ async fn change(
     Body(body): Body,
 ) -> Result<Json<ProtectionView>, Problem> {
     let read = Reading::new(&body, false)?;
-    let library = Arc::clone(&app.library);
-    let changed = blocking(move || {
-        library.edit(&camera, &id, |range| {
-            range.from_ns = read.from.unwrap_or(range.from_ns);
-            range.to_ns = read.to.unwrap_or(range.to_ns);
-            if let Some(name) = read.name {
-                range.name = name;
-            }
-            ordered(range.from_ns, range.to_ns)
-        })
-    });
-    Ok(Json(changed.await?.into()))
+    let edit = move |range: &mut Protection| {
+        range.from_ns = read.from.unwrap_or(range.from_ns);
+        range.to_ns = read.to.unwrap_or(range.to_ns);
+        if let Some(name) = read.name {
+            range.name = name;
+        }
+        ordered(range.from_ns, range.to_ns)
+    };
+    // As for a new range.
+    let change = move || {
+        let edited = || app.library.edit(&camera, &id, edit);
+        app.retention.undisturbed(edited)
+    };
+    Ok(Json(blocking(change).await?.into()))
 }
 
 /// Ends the protection of a range: it is deleted when its time comes

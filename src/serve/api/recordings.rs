@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::params::{Body, Moment, Names, Params, is_text, known_camera, pointer, range};
 use super::protections::blocking;
-use crate::serve::retention::{self, Deleted, Reason, Recorded, camera_of};
+use crate::serve::retention::{self, Deleted, NotDeleted, Reason, Recorded, camera_of};
 use crate::serve::{App, Fault, Problem, markers, time};
 
 /// Markers deleted in one call of the database.
@@ -265,27 +265,28 @@ async fn delete(
     let (shared, of) = (Arc::clone(&app), camera.clone());
     let (gone, kept) = blocking(move || {
         let (app, camera) = (shared, of);
-        let protected = app.library.protected().map_err(|why| {
-            Problem::internal(format!(
-                "nothing is deleted, since it is not known what is protected: {why}"
-            ))
-        })?;
         // Rounded outwards.
         let range = (
             from_ns.div_euclid(1_000_000),
             to_ns.saturating_add(999_999).div_euclid(1_000_000),
         );
         let reach_out = params.edges == Edges::Delete;
-        let gone = app
+        let protected = || app.library.protected();
+        let deleted = app
             .retention
-            .delete_range(&camera, range, reach_out, &protected);
-        let gone = gone.map_err(|error| {
-            tracing::error!("deleting recordings of {camera}: {error}");
-            Problem::unavailable(
-                "not-deleted",
-                "Not deleted",
-                format!("the disk refuses ({error}); what had gone before is gone"),
-            )
+            .delete_range(&camera, range, reach_out, protected);
+        let (gone, protected) = deleted.map_err(|error| match error {
+            NotDeleted::Unknown(why) => Problem::internal(format!(
+                "nothing is deleted, since it is not known what is protected: {why}"
+            )),
+            NotDeleted::Disk(error) => {
+                tracing::error!("deleting recordings of {camera}: {error}");
+                Problem::unavailable(
+                    "not-deleted",
+                    "Not deleted",
+                    format!("the disk refuses ({error}); what had gone before is gone"),
+                )
+            }
         })?;
         Ok((gone, protected.of(&camera).to_vec()))
     })

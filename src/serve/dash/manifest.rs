@@ -21,7 +21,7 @@ pub(super) struct Track {
     pub peak: u64,
     /// Files, in order.
     pub minutes: Vec<Arc<Minute>>,
-    /// What their init segments say.
+    /// What their init segments say, by their names in order.
     pub inits: Vec<(InitId, Arc<Tracks>)>,
 }
 
@@ -57,6 +57,45 @@ impl Run<'_> {
     }
 }
 
+/// The runs of a rendition by their times: of thousands, each period has to find its own. Times may go back
+/// from one run to the next, where a camera's clock was set.
+#[derive(Debug)]
+struct ByTime<'r, 'm> {
+    /// By their beginnings, each with the latest end up to it.
+    runs: Vec<(&'r Run<'m>, i64)>,
+}
+
+impl<'r, 'm> ByTime<'r, 'm> {
+    fn new(runs: &'r [Run<'m>]) -> Self {
+        let mut sorted: Vec<&Run<'m>> = runs.iter().collect();
+        sorted.sort_by_key(|run| run.begin_ns());
+        let mut latest = i64::MIN;
+        let with_latest = |run: &'r Run<'m>| {
+            latest = latest.max(run.end_ns());
+            (run, latest)
+        };
+        Self {
+            runs: sorted.into_iter().map(with_latest).collect(),
+        }
+    }
+
+    /// The one run that has something between two moments; `None` also where there are several.
+    fn only_within(&self, begin_ns: i64, end_ns: i64) -> Option<&'r Run<'m>> {
+        let before = self
+            .runs
+            .partition_point(|(run, _)| run.begin_ns() < end_ns);
+        let mut within = self.runs[..before]
+            .iter()
+            .rev()
+            .take_while(|(_, latest)| *latest > begin_ns)
+            .filter(|(run, _)| run.end_ns() > begin_ns);
+        match (within.next(), within.next()) {
+            (Some((run, _)), None) => Some(run),
+            _ => None,
+        }
+    }
+}
+
 impl Manifest {
     /// The text. `None`: nothing would be in it.
     pub(super) fn render(&self) -> Option<String> {
@@ -67,6 +106,7 @@ impl Manifest {
             .map(|track| (track, self.runs(track)))
             .collect();
         let (_, periods) = runs.iter().find(|(_, runs)| !runs.is_empty())?;
+        let times: Vec<ByTime<'_, '_>> = runs.iter().map(|(_, runs)| ByTime::new(runs)).collect();
         let newest = periods.last().map_or(0, Run::end_ns);
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD ");
         out.push_str("xmlns=\"urn:mpeg:dash:schema:mpd:2011\" ");
@@ -131,12 +171,9 @@ impl Manifest {
                 "  <AdaptationSet contentType=\"video\" mimeType=\"video/mp4\" \
                  segmentAlignment=\"true\" startWithSAP=\"1\">\n",
             );
-            for (track, runs) in &runs {
+            for ((track, _), runs) in runs.iter().zip(&times) {
                 // One that breaks within the period, or begins after it did, cannot be in it.
-                let mut within = runs
-                    .iter()
-                    .filter(|run| run.begin_ns() < end && run.end_ns() > begin);
-                let (Some(run), None) = (within.next(), within.next()) else {
+                let Some(run) = runs.only_within(begin, end) else {
                     continue;
                 };
                 let slack = i64::try_from(self.target).unwrap_or(60) * 1_000_000_000;
@@ -195,23 +232,20 @@ impl Manifest {
 fn represent(out: &mut String, track: &Track, run: &Run<'_>, begin_ns: i64, end_ns: Option<i64>) {
     let header = &run.first.header;
     let offset = header.time(begin_ns).max(0);
-    let wanted = |segment: &&Segment| {
-        segment.end() > offset && end_ns.is_none_or(|end| header.utc_ns(segment.time) < end)
-    };
+    // Media time rises within a run.
     let skipped = run
         .segments
-        .iter()
-        .take_while(|segment| segment.end() <= offset)
-        .count();
-    let segments: Vec<&Segment> = run.segments.iter().filter(wanted).collect();
+        .partition_point(|segment| segment.end() <= offset);
+    let segments = &run.segments[skipped..];
+    let wanted = segments
+        .partition_point(|segment| end_ns.is_none_or(|end| header.utc_ns(segment.time) < end));
+    let segments = &segments[..wanted];
     if segments.is_empty() {
         return;
     }
     let init = run.first.name.init;
-    let known = track.inits.iter().find(|(of, _)| *of == init);
-    let tracks = known
-        .map(|(_, tracks)| Arc::clone(tracks))
-        .unwrap_or_default();
+    let known = track.inits.binary_search_by_key(&init, |(of, _)| *of);
+    let tracks = known.map_or_else(|_| Arc::default(), |at| Arc::clone(&track.inits[at].1));
     let _ = write!(
         out,
         "   <Representation id=\"{}\" bandwidth=\"{}\"",
@@ -266,4 +300,120 @@ fn represent(out: &mut String, track: &Track, run: &Run<'_>, begin_ns: i64, end_
 fn duration(ns: i64) -> String {
     let micros = ns.max(0) / 1000;
     format!("PT{}.{:06}S", micros / 1_000_000, micros % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{FileName, Header};
+
+    const UTC_NS: i64 = 1_795_248_900_000_000_000;
+    const SECOND: i64 = 90_000;
+
+    /// A file of 2 s segments that begins so many seconds after the others' beginning.
+    fn minute(first: u64, begin_s: i64, segments: i64, discontinuity: u64) -> Arc<Minute> {
+        let header = Header {
+            timescale: 90_000,
+            sender_report: true,
+            media_sequence: first,
+            discontinuity_sequence: discontinuity,
+            init: InitId(1),
+            anchor_time: 0,
+            anchor_utc_ns: UTC_NS,
+            part_target_us: 200_000,
+            segment_target_us: 2_000_000,
+        };
+        let segment = |n: i64| Segment {
+            len: 1000,
+            time: (begin_s + 2 * n) * SECOND,
+            duration: 2 * 90_000,
+            frames: 50,
+            parts: 10,
+            flags: Segment::INDEPENDENT,
+            ..Segment::default()
+        };
+        Arc::new(Minute {
+            name: FileName {
+                start_ms: header.utc_ns(begin_s * SECOND) / 1_000_000,
+                media_sequence: first,
+                discontinuity_sequence: discontinuity,
+                init: header.init,
+            },
+            header,
+            segments: (0..segments).map(segment).collect(),
+            open: false,
+            gone: false,
+            index_len: 0,
+        })
+    }
+
+    fn track(id: &str, peak: u64, minutes: Vec<Arc<Minute>>) -> Track {
+        Track {
+            id: id.to_owned(),
+            folder: id.to_owned(),
+            peak,
+            minutes,
+            inits: vec![(InitId(1), Arc::default())],
+        }
+    }
+
+    fn render(tracks: Vec<Track>) -> String {
+        let manifest = Manifest {
+            range: Some((0, i64::MAX)),
+            target: 4,
+            now_ns: UTC_NS,
+            tracks,
+        };
+        manifest.render().unwrap()
+    }
+
+    #[test]
+    fn a_rendition_is_in_the_periods_that_it_has_without_a_break() {
+        let main = vec![minute(0, 0, 3, 0), minute(3, 10, 3, 1), minute(6, 20, 3, 2)];
+        // One run over the first two periods; a break within the third.
+        let sub = vec![minute(0, 0, 8, 0), minute(8, 20, 1, 1), minute(9, 24, 1, 2)];
+        let text = render(vec![track("main", 2000, main), track("sub", 1000, sub)]);
+        let periods: Vec<&str> = text.split("<Period ").skip(1).collect();
+        assert_eq!(periods.len(), 3, "{text}");
+        let has = |n: usize, id: &str| periods[n].contains(&format!("Representation id=\"{id}\""));
+        for n in 0..3 {
+            assert!(has(n, "main"), "{text}");
+            assert_eq!(has(n, "sub"), n < 2, "{text}");
+        }
+        // Of the run that goes on, only the period's own segments.
+        assert!(periods[1].contains("startNumber=\"5\""), "{}", periods[1]);
+        assert!(
+            periods[1].contains("t=\"900000\" d=\"180000\" r=\"2\""),
+            "{}",
+            periods[1]
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_mixes_nothing_up() {
+        // The second run lies before the first one, by UTC.
+        let main = vec![
+            minute(0, 100, 3, 0),
+            minute(3, 10, 3, 1),
+            minute(6, 200, 3, 2),
+        ];
+        let sub = vec![minute(0, 10, 3, 0), minute(3, 100, 3, 1)];
+        let text = render(vec![track("main", 2000, main), track("sub", 1000, sub)]);
+        let periods: Vec<&str> = text.split("<Period ").skip(1).collect();
+        let with_sub: Vec<bool> = (periods.iter())
+            .map(|period| period.contains("id=\"sub\""))
+            .collect();
+        assert_eq!(with_sub, [true, true, false], "{text}");
+    }
+
+    #[test]
+    fn tens_of_thousands_of_breaks_are_found_one_by_one() {
+        // A day that breaks every two seconds, and a rendition that does not: quadratic, this took minutes.
+        let count = 43_200;
+        let main = (0..count).map(|n| minute(n, 2 * n as i64, 1, n)).collect();
+        let sub = vec![minute(0, 0, count as i64, 0)];
+        let text = render(vec![track("main", 2000, main), track("sub", 1000, sub)]);
+        assert_eq!(text.matches("<Period ").count(), count as usize);
+        assert_eq!(text.matches("id=\"sub\"").count(), count as usize);
+    }
 }

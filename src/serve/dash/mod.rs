@@ -56,6 +56,11 @@ async fn manifest(
     if app.index.of_camera(&camera).is_empty() {
         return Err(hls::nothing(&app, &camera));
     }
+    // Held until the text is made.
+    let _room = match range {
+        None => None,
+        Some(_) => Some(app.long.enter().await?),
+    };
     let places = hls::current(&app, &camera, range).await?;
     let target = hls::target(&places);
     let mut tracks = Vec::new();
@@ -70,6 +75,7 @@ async fn manifest(
             Some((from, to)) => app.index.minutes(place, Wanted::Between(from, to)).await?,
         };
         let mut inits: Vec<_> = minutes.iter().map(|minute| minute.name.init).collect();
+        inits.sort_unstable();
         inits.dedup();
         let mut known = Vec::new();
         for init in inits {

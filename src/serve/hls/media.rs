@@ -121,6 +121,11 @@ pub(super) async fn growing(
     if edge.minutes.is_empty() && window == Window::Newest {
         return Err(nothing_then(place.camera()));
     }
+    // Held until the text is made.
+    let _room = match window {
+        Window::Newest => None,
+        Window::All => Some(app.long.enter().await?),
+    };
     let target = target(&app.index.of_camera(place.camera()));
     // What a client has and need not be told again ends so far before the end.
     let recent = back(&edge, target * SKIP_UNTIL);
@@ -188,6 +193,7 @@ pub(super) async fn fixed(
     (from_ns, to_ns): (i64, i64),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
+    let _room = app.long.enter().await?;
     let minutes = app
         .index
         .minutes(place, Wanted::Between(from_ns, to_ns))

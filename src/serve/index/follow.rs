@@ -43,10 +43,10 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, notify: Notify) -> Self {
         Self {
             shared,
-            notify: Notify::new(),
+            notify,
             renditions: HashMap::new(),
             listed: Instant::now(),
             listed_all: Instant::now(),

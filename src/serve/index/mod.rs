@@ -102,6 +102,10 @@ impl Index {
     /// # Errors
     /// The database cannot be opened, or no thread made.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::follow(data_dir, notify::Notify::new())
+    }
+
+    fn follow(data_dir: &Path, told: notify::Notify) -> Result<Self, StoreError> {
         let path = Self::path(data_dir);
         let io = |source| StoreError::Io {
             path: path.clone(),
@@ -126,7 +130,7 @@ impl Index {
             bell: notify::Bell::new().map_err(io)?,
             frames: frames::Cache::default(),
         });
-        let follower = follow::Follower::new(Arc::clone(&shared));
+        let follower = follow::Follower::new(Arc::clone(&shared), told);
         let follower = thread::Builder::new()
             .name("index".to_owned())
             .spawn(move || follower.run())

@@ -81,6 +81,16 @@ impl Notify {
         }
     }
 
+    /// As on a machine that has no inotify to spare.
+    #[cfg(test)]
+    pub(super) fn blind() -> Self {
+        Self {
+            inotify: None,
+            folders: HashMap::new(),
+            incomplete: true,
+        }
+    }
+
     /// Watches a folder from now on. Watching it twice is watching it once.
     pub(super) fn watch(&mut self, path: &Path, folder: Folder) {
         let Some(inotify) = &self.inotify else {

@@ -125,6 +125,14 @@ async fn until(place: &Place, wanted: impl FnMut(&Arc<Edge>) -> bool) -> Arc<Edg
     Arc::clone(&waited.expect("it came").unwrap())
 }
 
+/// An index that has read all there is, and one rendition in it.
+async fn opened(data_dir: &Path, stream: &str) -> (Index, Arc<Place>) {
+    let index = Index::open(data_dir).unwrap();
+    index.settled().await.unwrap();
+    let place = index.place(stream, "source").unwrap();
+    (index, place)
+}
+
 async fn all(index: &Index, place: &Place) -> Vec<(u64, usize, bool)> {
     let minutes = index.minutes(place, Wanted::From(0)).await.unwrap();
     let seen = |minute: &Arc<Minute>| (minute.first(), minute.segments.len(), minute.gone);
@@ -133,6 +141,16 @@ async fn all(index: &Index, place: &Place) -> Vec<(u64, usize, bool)> {
 
 #[test]
 fn what_is_there_and_what_comes_is_indexed_part_by_part() {
+    follows(notify::Notify::new());
+}
+
+/// A network file system, or a machine without a watch to spare: the kernel tells nothing.
+#[test]
+fn what_the_kernel_does_not_tell_of_is_found_by_looking() {
+    follows(notify::Notify::blind());
+}
+
+fn follows(told: notify::Notify) {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::new(folder.path(), "yard/main");
     for _ in 0..3 {
@@ -140,7 +158,7 @@ fn what_is_there_and_what_comes_is_indexed_part_by_part() {
         writer.segments(30);
     }
     runtime().block_on(async {
-        let index = Index::open(folder.path()).unwrap();
+        let index = Index::follow(folder.path(), told).unwrap();
         index.settled().await.unwrap();
         let place = index.place("yard/main", "source").unwrap();
         assert_eq!((place.camera(), place.stream_name()), ("yard", "main"));
@@ -199,9 +217,7 @@ fn after_a_restart_or_the_loss_of_the_database_the_index_is_the_tree() {
     }
     let look = |expected: &[(u64, usize, bool)]| {
         runtime().block_on(async {
-            let index = Index::open(folder.path()).unwrap();
-            index.settled().await.unwrap();
-            let place = index.place("yard/main", "source").unwrap();
+            let (index, place) = opened(folder.path(), "yard/main").await;
             assert_eq!(all(&index, &place).await, expected);
             let (minute, segment) = index.segment(&place, 31).await.unwrap().unwrap();
             let bytes = fs::read(place.rendition.data(&minute.name)).unwrap();
@@ -262,9 +278,7 @@ fn a_file_that_is_deleted_under_it_keeps_its_numbers() {
         writer.segments(30);
     }
     runtime().block_on(async {
-        let index = Index::open(folder.path()).unwrap();
-        index.settled().await.unwrap();
-        let place = index.place("yard", "source").unwrap();
+        let (index, place) = opened(folder.path(), "yard").await;
         let minutes = index.minutes(&place, Wanted::From(0)).await.unwrap();
         fs::remove_file(place.rendition.data(&minutes[1].name)).unwrap();
         // Told by the kernel, in a while; and certainly found when asked to look.
@@ -300,9 +314,7 @@ fn a_tree_that_cannot_be_listed_for_a_while_is_not_taken_for_an_empty_one() {
         writer.segments(30);
     }
     runtime().block_on(async {
-        let index = Index::open(folder.path()).unwrap();
-        index.settled().await.unwrap();
-        let place = index.place("yard", "source").unwrap();
+        let (index, place) = opened(folder.path(), "yard").await;
         let before = all(&index, &place).await;
         assert_eq!(before.len(), 3);
         let (root, aside) = (index.tree().root().to_owned(), folder.path().join("aside"));
@@ -335,9 +347,7 @@ fn each_picture_is_found_by_its_capture_time() {
         writer.segments(30);
     }
     runtime().block_on(async {
-        let index = Index::open(folder.path()).unwrap();
-        index.settled().await.unwrap();
-        let place = index.place("yard", "source").unwrap();
+        let (index, place) = opened(folder.path(), "yard").await;
         let pictures: Vec<i64> = (0..4500).collect();
         let capture = |n: &i64| writer.utc(n * 3600) + (n % 5) * 1_000_000;
         let moments: Vec<i64> = pictures.iter().map(capture).collect();
@@ -406,9 +416,7 @@ fn a_record_that_does_not_follow_ends_its_file_and_nothing_else() {
         writer.minute();
         writer.segments(1);
         runtime().block_on(async {
-            let index = Index::open(folder.path()).unwrap();
-            index.settled().await.unwrap();
-            let place = index.place("yard", "source").unwrap();
+            let (index, place) = opened(folder.path(), "yard").await;
             let found = all(&index, &place).await;
             // A picture's time is kept as 32 bits beside its chunk's: it is only put near.
             let first = if case == 4 { 3 } else { 2 };

@@ -8,7 +8,8 @@
 //!
 //! Promises: the file tree alone decides, never the index, so it is right after any crash and works on a
 //! full disk. The file being written is never deleted. A pass is bounded, and never runs beside another or
-//! beside a deletion over the API. What it did, and why it does nothing, is in [`State`].
+//! beside a deletion over the API, nor beside a change of what is protected ([`Keeper::undisturbed`]): what
+//! is there when a protection is confirmed stays. What it did, and why it does nothing, is in [`State`].
 #![deny(unsafe_code)]
 
 mod clock;
@@ -108,6 +109,17 @@ pub struct RangeDeleted {
     pub more: bool,
 }
 
+/// Why a range was not deleted, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDeleted {
+    /// It is not known what is protected; the text says why.
+    #[error("it is not known what is protected: {0}")]
+    Unknown(String),
+    /// The kernel's answer.
+    #[error("the disk refuses ({0})")]
+    Disk(#[from] io::Error),
+}
+
 /// Keeps one tree within its limits. Any thread may call anything; deleting calls block, for as long as the
 /// disk takes.
 #[derive(Debug)]
@@ -159,12 +171,25 @@ impl Keeper {
         *lock(&self.limits) = limits;
     }
 
+    /// Runs `change` while nothing is deleted, waiting for what is being deleted first: a pass, or a request
+    /// of [`MAX_REQUEST`] files at most. A change of what is protected belongs here: else a file could go
+    /// after its protection was confirmed, to a pass that had asked before.
+    pub fn undisturbed<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _work = lock(&self.work);
+        change()
+    }
+
     /// Deletes what has to go, some of it at most; returns what went, and how long to wait for the next pass.
-    /// `protected`: what stays, or why that is not known; then what was known last goes on to count, and if
-    /// nothing ever was, nothing is deleted.
-    pub fn pass(&self, look: Look, protected: Result<Protected, String>) -> (Done, Duration) {
+    /// `protected` says what stays, or why that is not known; then what was known last goes on to count, and
+    /// if nothing ever was, nothing is deleted. It is asked while nobody can be in [`Keeper::undisturbed`].
+    pub fn pass(
+        &self,
+        look: Look,
+        protected: impl FnOnce() -> Result<Protected, String>,
+    ) -> (Done, Duration) {
         let limits = self.limits();
         let mut work = lock(&self.work);
+        let protected = protected();
         let mut state = self.state();
         state.passes += 1;
         let now_ms = look.wall_ns.div_euclid(1_000_000);
@@ -181,20 +206,22 @@ impl Keeper {
 
     /// Deletes a camera's recording from `from_ms` to `to_ms`, in whole files. `reach_out`: also the files
     /// that begin before it or end after it; they stay else. Protected files stay, and what is being written.
+    /// `protected` is asked as by [`Keeper::pass`]; its answer is returned, too.
     ///
     /// # Errors
-    /// The kernel's answer; what went before stays gone.
+    /// What is protected is not known: nothing is deleted. The kernel's answer: what went before stays gone.
     pub fn delete_range(
         &self,
         camera: &str,
         (from_ms, to_ms): (i64, i64),
         reach_out: bool,
-        protected: &Protected,
-    ) -> io::Result<RangeDeleted> {
+        protected: impl FnOnce() -> Result<Protected, String>,
+    ) -> Result<(RangeDeleted, Protected), NotDeleted> {
         let mut work = lock(&self.work);
+        let protected = protected().map_err(NotDeleted::Unknown)?;
         work.inventory.refresh()?;
         let mut gone = RangeDeleted::default();
-        let result = work.delete_range(camera, from_ms, to_ms, reach_out, protected, &mut gone);
+        let result = work.delete_range(camera, from_ms, to_ms, reach_out, &protected, &mut gone);
         let usage = work.inventory.refresh().ok();
         drop(work);
         let mut state = lock(&self.state);
@@ -202,7 +229,8 @@ impl Keeper {
         let deleted = state.deleted.entry(Reason::Request).or_default();
         deleted.files += gone.files;
         deleted.bytes += gone.bytes;
-        result.map(|()| gone)
+        result?;
+        Ok((gone, protected))
     }
 
     /// The tree that is kept.

@@ -96,7 +96,7 @@ fn left(rendition: &Rendition) -> Vec<u64> {
 }
 
 fn pass(retention: &Keeper, look: Look, protected: Protected) -> (Done, Duration) {
-    retention.pass(look, Ok(protected))
+    retention.pass(look, || Ok(protected))
 }
 
 fn bytes_of(minutes: u64) -> u64 {
@@ -261,7 +261,7 @@ fn nothing_is_deleted_while_it_is_not_known_what_is_protected() {
     });
     let unreadable = || Err("the database is gone".to_owned());
     let look = at(START + 86_400_000);
-    retention.pass(look, unreadable());
+    retention.pass(look, unreadable);
     assert_eq!(left(&door).len(), 3);
     let trouble = retention.state().trouble.unwrap();
     assert!(trouble.contains("the database is gone"), "{trouble}");
@@ -269,7 +269,7 @@ fn nothing_is_deleted_while_it_is_not_known_what_is_protected() {
     let protected = Protected::new([("door".to_owned(), START, START + 2 * MINUTE)]);
     pass(&retention, look, protected);
     assert_eq!(left(&door), [0, 1]);
-    retention.pass(look, unreadable());
+    retention.pass(look, unreadable);
     assert_eq!(left(&door), [0, 1]);
 }
 
@@ -440,9 +440,9 @@ fn a_range_is_deleted_in_whole_files() {
         START + 5 * MINUTE + 2000,
     )]);
     let range = (START + 2 * MINUTE + 1000, START + 20 * MINUTE);
-    let gone = retention
-        .delete_range("door", range, false, &protected)
-        .unwrap();
+    let asked = || Ok(protected.clone());
+    let (gone, known) = retention.delete_range("door", range, false, asked).unwrap();
+    assert_eq!(known, protected);
     assert_eq!(left(&door), [0, 1, 2, 5, 9]);
     assert_eq!((gone.files, gone.bytes), (5, bytes_of(5)));
     assert_eq!((gone.protected, gone.writing, gone.reaching_out), (1, 1, 1));
@@ -450,17 +450,91 @@ fn a_range_is_deleted_in_whole_files() {
     assert_eq!((first, last), (START + 3 * MINUTE, START + 9 * MINUTE));
     assert_eq!(left(&yard).len(), 10);
     assert_eq!(retention.state().deleted[&Reason::Request].files, 5);
-    let gone = retention
-        .delete_range("door", range, true, &protected)
-        .unwrap();
+    let (gone, _) = retention.delete_range("door", range, true, asked).unwrap();
     assert_eq!((gone.files, gone.reaching_out), (1, 0));
     assert_eq!(left(&door), [0, 1, 5, 9]);
     // Another camera's name leads nowhere.
     for camera in ["doo", "door/main", "", "../yard"] {
         let all = (i64::MIN, i64::MAX);
-        let gone = retention.delete_range(camera, all, true, &protected);
-        assert_eq!(gone.unwrap(), RangeDeleted::default(), "{camera}");
+        let gone = retention.delete_range(camera, all, true, asked);
+        assert_eq!(gone.unwrap().0, RangeDeleted::default(), "{camera}");
     }
+    let unknown = || Err("the file is damaged".to_owned());
+    let error = retention
+        .delete_range("door", (0, i64::MAX), true, unknown)
+        .unwrap_err();
+    assert!(error.to_string().contains("the file is damaged"), "{error}");
+    assert_eq!(left(&door), [0, 1, 5, 9]);
+}
+
+#[test]
+fn what_is_there_when_its_protection_is_confirmed_stays() {
+    let all = (START, START + 86_400_000);
+    // A pass, and a deletion over the API.
+    let deletions: [fn(&Keeper, &Mutex<Protected>); 2] = [
+        |retention, known| {
+            retention.pass(at(START + 86_400_000), || Ok(lock(known).clone()));
+        },
+        |retention, known| {
+            let known = || Ok(lock(known).clone());
+            let range = (0, i64::MAX);
+            retention.delete_range("door", range, true, known).unwrap();
+        },
+    ];
+    for delete in deletions {
+        let place = Place::new();
+        let door = place.record("door", START, 3, |_| 1);
+        let retention = place.retention(Limits {
+            max_bytes: Some(0),
+            ..NONE
+        });
+        let known = Mutex::new(Protected::default());
+        std::thread::scope(|scope| {
+            let deletion = retention.undisturbed(|| {
+                let (begins, begun) = std::sync::mpsc::channel();
+                let (retention, known) = (&retention, &known);
+                let deletion = scope.spawn(move || {
+                    begins.send(()).unwrap();
+                    delete(retention, known);
+                });
+                begun.recv().unwrap();
+                // It has all the time to ask too early.
+                std::thread::sleep(Duration::from_millis(50));
+                *lock(known) = Protected::new([("door".to_owned(), all.0, all.1)]);
+                deletion
+            });
+            // From here on it is confirmed.
+            deletion.join().unwrap();
+        });
+        assert_eq!(left(&door), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_protection_is_not_confirmed_while_its_files_are_deleted() {
+    let place = Place::new();
+    let door = place.record("door", START, 3, |_| 1);
+    let retention = place.retention(Limits {
+        max_bytes: Some(0),
+        ..NONE
+    });
+    std::thread::scope(|scope| {
+        let mut confirmed = None;
+        retention.pass(at(START + 86_400_000), || {
+            let (begins, begun) = std::sync::mpsc::channel();
+            let retention = &retention;
+            let door = &door;
+            confirmed = Some(scope.spawn(move || {
+                begins.send(()).unwrap();
+                retention.undisturbed(|| left(door))
+            }));
+            begun.recv().unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(Protected::default())
+        });
+        // Whoever protects now sees what is gone.
+        assert!(confirmed.unwrap().join().unwrap().is_empty());
+    });
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +22,12 @@ use futures::Stream;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use self::process::Process;
 use super::Problem;
+use super::room::Room;
 use crate::control::Received;
 use crate::worker::protocol::{FromWorker, Job, Span, Task, ToWorker, Trouble, TroubleKind};
 
@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(60);
 /// What a worker may need to notice that nobody reads any more.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long a worker that has closed its output may take to say how it ended.
+const LAST_WORD: Duration = Duration::from_secs(10);
 /// A worker without a job ends after this.
 const IDLE: Duration = Duration::from_secs(60);
 /// What libraries lose in a job, a new process gives back.
@@ -89,49 +91,6 @@ struct Inner {
     idle: Mutex<Vec<(Process, Instant)>>,
 }
 
-/// Places at work and in the queue.
-#[derive(Debug)]
-struct Room {
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue: usize,
-}
-
-impl Room {
-    fn new(places: usize, queue: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(places)),
-            waiting: AtomicUsize::new(0),
-            queue,
-        }
-    }
-
-    async fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let places = Arc::clone(&self.places);
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            return Ok(place);
-        }
-        if self.waiting.fetch_add(1, Relaxed) >= self.queue {
-            self.waiting.fetch_sub(1, Relaxed);
-            return Err(busy(self.queue));
-        }
-        // Counted out again also when the client hangs up in the queue.
-        let _waiting = Waiting(&self.waiting);
-        match timeout(PATIENCE, places.acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(busy(self.queue)),
-        }
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 fn busy(queue: usize) -> Problem {
     let detail = format!(
         "all media workers are busy, and as many as {queue} requests may wait for one: try again \
@@ -149,12 +108,23 @@ struct Running {
     _wanted: oneshot::Sender<()>,
 }
 
+impl Running {
+    /// How it ended, of one whose output has. It has so long to say so; then it is ended with its process,
+    /// as one that nobody waits for.
+    async fn last_word(self, limit: Duration) -> Result<(), Problem> {
+        match timeout(limit, self.ended).await {
+            Ok(ended) => ended.unwrap_or_else(|_| Err(crashed())),
+            Err(_) => Err(too_slow(limit)),
+        }
+    }
+}
+
 impl Workers {
     /// None is started yet. `cores`: how many there are for everything.
     pub fn new(cores: usize) -> Self {
         Self(Arc::new(Inner {
-            stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64),
-            clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8),
+            stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64, PATIENCE, busy),
+            clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8, PATIENCE, busy),
             idle: Mutex::default(),
         }))
     }
@@ -204,13 +174,12 @@ impl Workers {
         match timeout(SILENCE, running.pipe.read_buf(&mut first)).await {
             Err(_) => return Err(too_slow(SILENCE)),
             Ok(Ok(0) | Err(_)) => {
-                let ended = running.ended.await;
-                ended.unwrap_or_else(|_| Err(crashed()))?;
+                running.last_word(LAST_WORD).await?;
                 return Ok(Body::empty());
             }
             Ok(Ok(_)) => {}
         }
-        Ok(Body::from_stream(pieces(running, first)))
+        Ok(Body::from_stream(pieces(running, first, LAST_WORD)))
     }
 
     async fn begin(&self, order: Order) -> Result<Running, Problem> {
@@ -355,9 +324,10 @@ async fn give(process: &Process, pieces: &[Piece], number: u32) -> io::Result<()
 fn pieces(
     running: Running,
     first: Vec<u8>,
+    last_word: Duration,
 ) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {
     let state = Some((running, Some(first)));
-    Box::pin(futures::stream::unfold(state, |state| async {
+    Box::pin(futures::stream::unfold(state, move |state| async move {
         let (mut running, first) = state?;
         if let Some(first) = first {
             return Some((Ok(Bytes::from(first)), Some((running, None))));
@@ -372,13 +342,12 @@ fn pieces(
             Err(_) => return Some((Err(io::ErrorKind::TimedOut.into()), None)),
         }
         // The client must see that something is missing: the connection is closed without an end.
-        match running.ended.await {
-            Ok(Ok(())) => None,
-            Ok(Err(problem)) => {
+        match running.last_word(last_word).await {
+            Ok(()) => None,
+            Err(problem) => {
                 tracing::warn!("an answer is cut off: {problem}");
                 Some((Err(io::Error::other(problem)), None))
             }
-            Err(_) => Some((Err(io::Error::other(crashed())), None)),
         }
     }))
 }
@@ -433,5 +402,33 @@ fn problem(trouble: &Trouble) -> Problem {
             tracing::warn!("a media job failed: {text}");
             Problem::internal(text.clone())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_never_says_how_it_ended_is_not_waited_for() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&read, true).unwrap();
+        // Its output is at its end, and nothing more is heard of it.
+        drop(write);
+        let (_silent, ended) = oneshot::channel();
+        let (wanted, unwanted) = oneshot::channel();
+        let running = Running {
+            pipe: pipe::Receiver::from_owned_fd(read).unwrap(),
+            ended,
+            _wanted: wanted,
+        };
+        let mut body = pieces(running, b"all of it".to_vec(), Duration::from_millis(50));
+        assert_eq!(body.next().await.unwrap().unwrap(), "all of it");
+        assert!(body.next().await.unwrap().is_err());
+        assert!(body.next().await.is_none());
+        // Whoever drives the process is told, and ends it.
+        assert!(unwanted.await.is_err());
     }
 }
