@@ -32,6 +32,9 @@ pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod hls;
 pub mod logging;

@@ -107,7 +107,7 @@ impl FrameDescriptor {
             let (row, rows) = format.plane_size(index, width, height)?;
             let stride = row.checked_next_multiple_of(align.max(1))?;
             *plane = Plane { offset, stride };
-            offset += u64::from(stride) * u64::from(rows);
+            offset = offset.checked_add(u64::from(stride) * u64::from(rows))?;
         }
         Some(Self {
             sequence: 0,

@@ -89,6 +89,9 @@ mod close;
 mod descriptor;
 #[cfg(not(loom))]
 mod error;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]

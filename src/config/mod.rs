@@ -43,6 +43,8 @@ pub use secretless::{Secretless, read_secretless, secretless};
 pub use site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use value::expand;
 pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};
 

@@ -35,6 +35,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use socket::{AsyncControl, ControlError, ControlSocket, MAX_FDS, MAX_MESSAGE, Received};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use socket::{decode, encode};
 
 use crate::config::{self, Sandbox, Stream};
 use crate::health::{Health, HealthError};

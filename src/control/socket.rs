@@ -207,7 +207,7 @@ impl AsyncControl {
     }
 }
 
-fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlError> {
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlError> {
     let bytes = serde_json::to_vec(message).map_err(|error| ControlError::malformed(&error))?;
     if bytes.len() > MAX_MESSAGE {
         return Err(ControlError::TooLong);
@@ -274,7 +274,10 @@ fn recv_packet<T: DeserializeOwned>(
     if received.bytes == 0 {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&bytes[..received.bytes])
-        .map_err(|error| ControlError::malformed(&error))?;
+    let message = decode(&bytes[..received.bytes])?;
     Ok(Some(Received { message, fds }))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ControlError> {
+    serde_json::from_slice(bytes).map_err(|error| ControlError::malformed(&error))
 }

@@ -16,6 +16,8 @@ pub mod client;
 pub mod damage;
 mod demand;
 pub mod ffmpeg_source;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod hardware;
 mod network;
 mod pipeline;

@@ -78,7 +78,7 @@ impl Header {
         i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX })
     }
 
-    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.timescale.to_le_bytes());
@@ -210,7 +210,7 @@ impl Chunk {
         times.min().unwrap_or(self.decode_time)
     }
 
-    pub(super) fn encode(&self, header: &Header) -> Vec<u8> {
+    pub(crate) fn encode(&self, header: &Header) -> Vec<u8> {
         let frames = &self.frames[..self.frames.len().min(MAX_FRAMES)];
         let mut bytes = Vec::with_capacity(RECORD_BYTES + FRAME_BYTES * frames.len() + 4);
         bytes.extend_from_slice(&MARK.to_le_bytes());

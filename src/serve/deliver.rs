@@ -151,7 +151,7 @@ fn body(file: File, offset: u64, len: u64) -> Body {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Ranged {
+pub(super) enum Ranged {
     Whole,
     /// From here to there, the end not included.
     Part(u64, u64),
@@ -160,7 +160,7 @@ enum Ranged {
 
 /// What the client wants. Several ranges at once, or what cannot be understood, is all of it (RFC 9110,
 /// 14.2).
-fn range(headers: &HeaderMap, tag: &str, len: u64) -> Ranged {
+pub(super) fn range(headers: &HeaderMap, tag: &str, len: u64) -> Ranged {
     let Some(Ok(range)) = headers.get(header::RANGE).map(HeaderValue::to_str) else {
         return Ranged::Whole;
     };

@@ -133,7 +133,7 @@ fn host(request: &Request) -> Result<Option<String>, Problem> {
 
 /// Whether `Host` can be a name of this server: an address (no rebinding without a name), a loopback
 /// name, this machine's name, or the host of an allowed origin.
-fn is_ours(host: &str, origins: &[String]) -> bool {
+pub(super) fn is_ours(host: &str, origins: &[String]) -> bool {
     let name = without_port(host).to_ascii_lowercase();
     let literal = name.trim_start_matches('[').trim_end_matches(']');
     let allowed = origins.iter().any(|origin| {
@@ -160,7 +160,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn check_origin(
+pub(super) fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
     origins: &[String],

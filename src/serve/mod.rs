@@ -17,6 +17,8 @@ mod background;
 mod confine;
 mod dash;
 mod deliver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod headers;
 pub mod health;

@@ -15,7 +15,7 @@ const MAX_SETS_BYTES: usize = 64 << 10;
 
 /// When something was read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moment {
+pub(in crate::reader) struct Moment {
     pub monotonic_ns: u64,
     pub utc_ns: i64,
 }
@@ -32,7 +32,7 @@ struct Pending {
 
 /// Puts units together.
 #[derive(Debug)]
-pub(super) struct Assembler {
+pub(in crate::reader) struct Assembler {
     codec: VideoCodec,
     clock_rate: u32,
     max_bytes: usize,
@@ -222,7 +222,7 @@ fn begins_nal(data: &[u8]) -> bool {
     data.starts_with(&[0, 0, 1]) || data.starts_with(&[0, 0, 0, 1])
 }
 
-pub(super) fn ring_codec(codec: VideoCodec) -> camring_ring::Codec {
+pub(in crate::reader) fn ring_codec(codec: VideoCodec) -> camring_ring::Codec {
     match codec {
         VideoCodec::H264 => camring_ring::Codec::H264,
         VideoCodec::H265 => camring_ring::Codec::H265,

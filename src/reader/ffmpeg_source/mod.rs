@@ -11,7 +11,7 @@
 //! next one begins, since libavformat keeps the RTP marker bit to itself), the answer to TEARDOWN is
 //! not waited for, and a certificate is not checked (FFmpeg before 8 has no way to ask for it).
 
-mod assemble;
+pub(super) mod assemble;
 mod classify;
 mod options;
 

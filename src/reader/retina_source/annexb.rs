@@ -18,7 +18,7 @@ const START_CODE: &[u8] = &[0, 0, 1];
 const RECOVERY_POINT: u32 = 6;
 
 /// How the first slice of `unit` begins; `None`: it has none, or one that makes no sense.
-pub(super) fn first_slice(codec: VideoCodec, unit: &[u8]) -> Option<SliceStart> {
+pub(in crate::reader) fn first_slice(codec: VideoCodec, unit: &[u8]) -> Option<SliceStart> {
     let finder = Finder::new(START_CODE);
     let mut rest = unit;
     while let Some(at) = finder.find(rest) {
@@ -38,7 +38,7 @@ pub(super) fn first_slice(codec: VideoCodec, unit: &[u8]) -> Option<SliceStart> 
 
 /// True if the first slice of `unit` is of an IDR, CRA or BLA picture, or follows a recovery
 /// point SEI.
-pub(super) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
+pub(in crate::reader) fn is_entry_point(codec: VideoCodec, unit: &[u8]) -> bool {
     let finder = Finder::new(START_CODE);
     let mut rest = unit;
     while let Some(at) = finder.find(rest) {
@@ -112,7 +112,7 @@ fn take_number(rbsp: &mut &[u8]) -> Option<u32> {
 }
 
 /// NAL units in Annex B form.
-pub(super) fn join(nals: &[&bytes::Bytes]) -> Vec<u8> {
+pub(in crate::reader) fn join(nals: &[&bytes::Bytes]) -> Vec<u8> {
     let mut out = Vec::with_capacity(nals.iter().map(|n| n.len() + 4).sum());
     for nal in nals {
         out.extend_from_slice(&[0, 0, 0, 1]);

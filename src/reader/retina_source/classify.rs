@@ -108,7 +108,7 @@ impl Classifier<'_> {
 }
 
 /// An unusable RTCP packet, from the cleaned text of the error.
-pub(super) fn is_rtcp(text: &str) -> bool {
+pub(in crate::reader) fn is_rtcp(text: &str) -> bool {
     // The complaint about RTP from a foreign source counts both kinds of packets.
     text.contains("RTCP") && !text.starts_with("wrong ssrc")
 }
@@ -136,7 +136,7 @@ fn connection_lost(text: &str) -> Option<String> {
 }
 
 /// Why a TCP connection could not be made, from the text of an `io::Error`.
-pub(super) fn connect_error(cause: &str) -> SourceErrorKind {
+pub(in crate::reader) fn connect_error(cause: &str) -> SourceErrorKind {
     match os_error(cause) {
         Some(111) => SourceErrorKind::Refused,
         _ => SourceErrorKind::Unreachable(cause.to_owned()),

@@ -8,9 +8,9 @@
 //! It must never pass retina a host *name* (it would resolve it here), nor let credentials or
 //! retina's packet dumps into an error.
 
-mod annexb;
+pub(super) mod annexb;
 mod budget;
-mod classify;
+pub(super) mod classify;
 mod rtcp;
 mod sound;
 

@@ -9,7 +9,7 @@ pub mod markers;
 pub mod media;
 pub mod openapi;
 pub mod params;
-mod probe;
+pub(super) mod probe;
 pub mod protections;
 pub mod recordings;
 pub mod session;

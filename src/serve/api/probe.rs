@@ -114,12 +114,12 @@ fn camera_failed(detail: String) -> Problem {
 }
 
 /// What a probe is started with.
-struct Arguments {
+pub(in crate::serve) struct Arguments {
     url: String,
     options: Vec<String>,
 }
 
-fn arguments(body: &Value) -> Result<Arguments, Problem> {
+pub(in crate::serve) fn arguments(body: &Value) -> Result<Arguments, Problem> {
     let mut faults = Vec::new();
     let mut fault = |key: &str, detail: &str| {
         let (pointer, detail) = (format!("#/{key}"), detail.to_owned());

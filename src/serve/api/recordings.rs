@@ -159,7 +159,7 @@ async fn rename(
     recording(&app, camera).await.map(Json)
 }
 
-fn title_of(body: &Value) -> Result<Option<String>, Problem> {
+pub(in crate::serve) fn title_of(body: &Value) -> Result<Option<String>, Problem> {
     let mut faults = Vec::new();
     let mut fault = |pointer: &str, detail: &str| {
         let (pointer, detail) = (pointer.to_owned(), detail.to_owned());

@@ -109,7 +109,7 @@ pub fn nothing(app: &App, camera: &str) -> Problem {
 
 /// What playlists are asked for by.
 #[derive(Debug, Default, Deserialize)]
-struct Query {
+pub(super) struct Query {
     from: Option<String>,
     to: Option<String>,
     playlist: Option<String>,
@@ -123,7 +123,7 @@ struct Query {
 
 impl Query {
     /// From here to there, the end open.
-    fn range(&self) -> Result<Option<(i64, i64)>, Problem> {
+    pub(super) fn range(&self) -> Result<Option<(i64, i64)>, Problem> {
         let from = moment("from", self.from.as_deref())?;
         let to = moment("to", self.to.as_deref())?;
         match (from, to) {
@@ -140,7 +140,7 @@ impl Query {
     }
 
     /// What the list must have before it is answered.
-    fn wanted(&self) -> Result<Option<(u64, Option<usize>)>, Problem> {
+    pub(super) fn wanted(&self) -> Result<Option<(u64, Option<usize>)>, Problem> {
         let number = |name: &str, text: &str| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             let value = text.parse::<u64>().ok().filter(|_| digits);
@@ -167,7 +167,7 @@ impl Query {
         }
     }
 
-    fn skips(&self) -> bool {
+    pub(super) fn skips(&self) -> bool {
         matches!(self.skip.as_deref(), Some("YES" | "v2"))
     }
 }

@@ -152,7 +152,10 @@ impl Minute {
     pub fn peak(&self) -> u64 {
         let rate = |segment: &Segment| match segment.duration {
             short if u64::from(short) * 4 < u64::from(self.header.timescale) => 0,
-            long => u64::from(segment.len) * 8 * u64::from(self.header.timescale) / u64::from(long),
+            long => {
+                let bits = u128::from(segment.len) * 8 * u128::from(self.header.timescale);
+                u64::try_from(bits / u128::from(long)).unwrap_or(u64::MAX)
+            }
         };
         self.whole().iter().map(rate).max().unwrap_or(0)
     }
@@ -226,7 +229,9 @@ impl Reader {
         if !same {
             return Err(IndexError::Header("it belongs to another file"));
         }
-        if header.anchor_time.abs() > MAX_TIME || header.media_sequence > MAX_TIME as u64 {
+        if header.anchor_time.unsigned_abs() > MAX_TIME as u64
+            || header.media_sequence > MAX_TIME as u64
+        {
             return Err(IndexError::Header("its numbers are out of range"));
         }
         let minute = Minute {
@@ -294,12 +299,15 @@ impl Reader {
     fn take(&mut self, chunk: &Chunk, record: u64) -> Result<(), &'static str> {
         let next = self.minute.end();
         let timescale = u64::from(self.minute.header.timescale);
-        if chunk.decode_time.abs() > MAX_TIME || u64::from(chunk.duration) > LONGEST * timescale {
+        if chunk.decode_time.unsigned_abs() > MAX_TIME as u64
+            || u64::from(chunk.duration) > LONGEST * timescale
+        {
             return Err("a time out of range");
         }
         if chunk.len == 0 {
             // Only says that the segment has ended.
-            if chunk.flags.contains(ChunkFlags::SEGMENT_END) && chunk.media_sequence + 1 == next {
+            let newest = chunk.media_sequence.checked_add(1) == Some(next);
+            if newest && chunk.flags.contains(ChunkFlags::SEGMENT_END) {
                 self.ended = true;
             }
             return Ok(());
@@ -325,7 +333,7 @@ impl Reader {
             independent,
         };
         match self.minute.segments.last_mut() {
-            Some(last) if chunk.media_sequence + 1 == next && !self.ended => {
+            Some(last) if chunk.media_sequence.checked_add(1) == Some(next) && !self.ended => {
                 // How long the picture before it lasts may have been a guess, and too long.
                 if chunk.decode_time < last.time {
                     return Err("media time that goes back");

@@ -9,6 +9,11 @@
 #![deny(unsafe_code)]
 
 mod edge;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing {
+    //! What is read of a file, for [`crate::fuzzing`].
+    pub(in crate::serve) use super::minute::Reader;
+}
 mod follow;
 mod followed;
 mod frames;
