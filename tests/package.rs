@@ -35,7 +35,8 @@ fn every_command_and_the_configuration_have_a_manual_page() {
         assert!(page.contains(&format!("\\fBcamring {name}\\fR")), "{page}");
         let mut cli = Cli::command();
         cli.build();
-        for option in cli.find_subcommand(&name).unwrap().get_arguments() {
+        let options = cli.find_subcommand(&name).unwrap().get_arguments();
+        for option in options.filter(|option| !option.is_hide_set()) {
             let Some(long) = option.get_long().filter(|long| *long != "help") else {
                 continue;
             };
