@@ -350,9 +350,11 @@ pub struct CheckArgs {
     /// Say which hardware can decode here, instead of checking the configuration
     #[arg(long)]
     pub hardware: bool,
+
     /// Warnings are errors: exit code 1
     #[arg(long)]
     pub strict: bool,
+
     /// Print a drop-in for the systemd unit: the addresses of this site's cameras and no others
     #[arg(long, conflicts_with = "json")]
     pub systemd: bool,

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use camring::config::{
     self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Network,
-    Record, RecordMode, Retention, Retry, Ring, Site, Stream, Transport, View, ViewFormat,
-    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Record,
-    RecordMode, Retention, Retry, Ring, Sandbox, Site, Stream, Transport, View, ViewFormat,
+    Record, RecordMode, Retention, Retry, Ring, Sandbox, Site, Stream, Transport, View, ViewFormat,
 };
 use secrecy::ExposeSecret as _;
 

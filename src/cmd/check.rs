@@ -25,7 +25,7 @@ use super::{complain, print, style};
 use crate::cli::{CheckArgs, Global};
 use crate::config::{self, Cpu, DecodeMode, Loaded, Site, Stream, memory, show_cores, show_size};
 use crate::reader::client::Choice;
-use crate::sandbox::{Kernel, SandboxStatus};
+use crate::sandbox::{self, SandboxStatus};
 use crate::supervisor::placement::Placement;
 use crate::sys;
 
@@ -46,6 +46,7 @@ const USUAL_PINS: u64 = 2;
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
     if args.hardware {
         return hardware::run(args.json);
+    }
     if args.systemd {
         let read = config::read_secretless(global.config.as_deref())?;
         let servers = systemd::name_servers();
@@ -80,7 +81,7 @@ pub struct Machine {
     /// What the kernel and the control group allow.
     pub kernel: Kernel,
     /// What processes can be confined with.
-    pub sandbox: Kernel,
+    pub sandbox: sandbox::Kernel,
 }
 
 impl Machine {
@@ -93,7 +94,7 @@ impl Machine {
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
             kernel: Kernel::this(),
-            sandbox: Kernel::probe(),
+            sandbox: sandbox::Kernel::probe(),
         }
     }
 }

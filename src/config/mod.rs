@@ -32,10 +32,9 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
-pub use http::Http;
-pub use network::Network;
-pub use log::LogFormat;
 pub use http::{Http, Login, Role, Tls};
+pub use log::LogFormat;
+pub use network::Network;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use sandbox::{OnViolation, Sandbox, SandboxMode};

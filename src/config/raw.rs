@@ -348,6 +348,10 @@ table! {
     RawNetwork {
         dscp: i64,
         receive_buffer: SizeText,
+    }
+}
+
+table! {
     /// `[log]`
     RawLog {
         format: String,
@@ -490,9 +494,8 @@ pub struct RawConfig {
 }
 
 const TOP: &[&str] = &[
-    "site", "ring", "decode", "limits", "retry", "network", "http", "record", "camera",
-    "site", "ring", "decode", "limits", "retry", "http", "log", "record", "camera",
-    "site", "ring", "decode", "limits", "retry", "http", "sandbox", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "network", "http", "log", "sandbox", "record",
+    "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::http::Http;
-use super::network::Network;
 use super::log::LogFormat;
+use super::network::Network;
 use super::record::{Record, Retention};
 use super::sandbox::Sandbox;
 use super::view::View;

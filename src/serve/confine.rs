@@ -23,9 +23,14 @@ pub fn confine(settings: &Settings, config: Option<&Path>) -> Result<(), Sandbox
     let _ = fs::create_dir_all(&settings.data_dir);
     let profile = Profile::Server {
         data_dir: settings.data_dir.clone(),
-        read: Vec::new(),
+        read: settings
+            .http
+            .tls
+            .iter()
+            .flat_map(|tls| [tls.certificate.clone(), tls.key.clone()])
+            .collect(),
         hidden: config.map(Path::to_path_buf).into_iter().collect(),
-        port: settings.listen.map(|address| address.port()),
+        port: settings.http.listen.map(|address| address.port()),
     };
     sandbox::enter(settings.sandbox, &profile).map(|_| ())
 }

@@ -62,21 +62,9 @@ pub fn main() -> i32 {
     }
 }
 
-/// From the start to the end.
-async fn live(begun: Begun) -> io::Result<()> {
-    let Begun {
-        start,
-        site,
-        control,
-    } = begun;
-    let settings = Settings {
-        http: start.http,
-        data_dir: start.data_dir,
-        socket: start.socket,
 fn settings(start: &ServeStart) -> Settings {
     Settings {
-        listen: start.http.listen,
-        cors_origins: start.http.cors_origins.clone(),
+        http: start.http.clone(),
         data_dir: start.data_dir.clone(),
         socket: start.socket.clone(),
         retention: start.retention,

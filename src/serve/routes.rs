@@ -11,8 +11,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{App, api, assets, dash, guard, hls, metrics, problem};
-use super::{App, access, api, assets, audit, dash, guard, headers, hls, problem};
+use super::{App, access, api, assets, audit, dash, guard, headers, hls, metrics, problem};
 
 #[derive(OpenApi)]
 #[openapi(info(

@@ -25,8 +25,7 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
-use crate::config::{Http, Retention};
-use crate::config::{Retention, Sandbox};
+use crate::config::{Http, Retention, Sandbox};
 use crate::recording::Tree;
 
 /// What the server is started with.
@@ -144,7 +143,6 @@ impl App {
             audit,
             library,
             retention,
-            workers: Workers::new(cores()),
             long: Room::new(
                 cores().clamp(1, LONG_AT_ONCE),
                 LONG_QUEUE,

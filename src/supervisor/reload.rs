@@ -287,10 +287,7 @@ impl Supervisor {
         let runs = matches!(*self.server.order.borrow(), Order::Run(_));
         if !new.serves() {
             give(&self.server.order, Order::Rest);
-        } else if !runs || kept(old) != kept(new) {
-        } else if !runs
-            || (&old.http, &old.retention, old.sandbox) != (&new.http, &new.retention, new.sandbox)
-        {
+        } else if !runs || kept(old) != kept(new) || old.sandbox != new.sandbox {
             give(&self.server.order, Order::Run(self.next_order()));
         } else {
             self.server

@@ -13,9 +13,8 @@ use crate::config::View;
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, DecodesWith, Decoding, Sound, State};
 use crate::reader::client::Choice;
-use crate::sys::{clock, usage};
 use crate::sandbox::SandboxStatus;
-use crate::sys::clock;
+use crate::sys::{clock, usage};
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,23 +7,16 @@ use secrecy::SecretString;
 use serde_spanned::Spanned;
 
 use super::super::error::{Problem, nearest};
+use super::super::log::LogFormat;
 use super::super::network::Network;
 use super::super::raw::{
-    DurationText, Field, RawCpu, RawDecode, RawLimits, RawNetwork, RawRetry, RawRing, RawStream,
-    SizeText,
-};
-use super::super::site::{
-    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Transport,
-use super::super::log::LogFormat;
-use super::super::raw::{
-    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawRetry, RawRing, RawStream,
-    SizeText,
-};
-    DurationText, Field, RawCpu, RawDecode, RawLimits, RawRetry, RawRing, RawSandbox, RawStream,
-    SizeText,
+    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawNetwork, RawRetry, RawRing,
+    RawSandbox, RawStream, SizeText,
 };
 use super::super::sandbox::{OnViolation, Sandbox, SandboxMode};
-use super::super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Transport};
+use super::super::site::{
+    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Transport,
+};
 use super::super::value::{self, show_duration, show_size};
 use super::{Base, Resolver, place};
 

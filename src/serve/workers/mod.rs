@@ -128,8 +128,6 @@ impl Workers {
             stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64, PATIENCE, busy),
             clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8, PATIENCE, busy),
             sandbox,
-            stills: Room::new(cores.div_ceil(2).clamp(1, 4), 64),
-            clips: Room::new(cores.div_ceil(4).clamp(1, 4), 8),
             idle: Mutex::default(),
         }))
     }
