@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Settings;
@@ -23,16 +23,29 @@ pub fn confine(settings: &Settings, config: Option<&Path>) -> Result<(), Sandbox
     let _ = fs::create_dir_all(&settings.data_dir);
     let profile = Profile::Server {
         data_dir: settings.data_dir.clone(),
-        read: settings
-            .http
-            .tls
-            .iter()
-            .flat_map(|tls| [tls.certificate.clone(), tls.key.clone()])
-            .collect(),
+        read: certificates(settings, config),
         hidden: config.map(Path::to_path_buf).into_iter().collect(),
         port: settings.http.listen.map(|address| address.port()),
     };
     sandbox::enter(settings.sandbox, &profile).map(|_| ())
+}
+
+/// What it reads a certificate from: the folders, so that new files of the same names are found. Of a
+/// folder that has the configuration, too, with its passwords, only the files as they are now.
+fn certificates(settings: &Settings, config: Option<&Path>) -> Vec<PathBuf> {
+    let config = config.and_then(|path| fs::canonicalize(path).ok());
+    let files = settings.http.tls.iter();
+    let files = files.flat_map(|tls| [&tls.certificate, &tls.key]);
+    // Links, as of those who renew certificates, lead elsewhere.
+    let real = files.clone().filter_map(|path| fs::canonicalize(path).ok());
+    let all = files.cloned().chain(real);
+    all.map(|path| match path.parent() {
+        Some(folder) if config.as_ref().is_none_or(|config| !config.starts_with(folder)) => {
+            folder.to_owned()
+        }
+        _ => path,
+    })
+    .collect()
 }
 
 /// Returns, with a sentence, when the server has to begin anew: the disk with the recordings was mounted

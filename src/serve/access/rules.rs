@@ -92,6 +92,7 @@ pub const TABLE: &[(Method, &str, Needs)] = &[
     (Method::GET, "/api/v1/cameras/{camera}/preview.mp4", VIEWER),
     (Method::GET, "/api/v1/cameras/{camera}/preview.gif", VIEWER),
     (Method::GET, "/api/v1/cameras/{camera}/timeline", VIEWER),
+    (Method::GET, "/metrics", VIEWER),
     (Method::GET, "/api/v1/disk", VIEWER),
     (Method::GET, "/api/v1/events", VIEWER),
     (Method::GET, "/api/v1/cameras/{camera}/protections", VIEWER),
