@@ -95,7 +95,8 @@ Examples:
     /// Check the configuration and show what would be run
     #[command(after_help = "\
 Starts nothing and contacts no camera. Shows each stream with its core, what its rings will take in
-memory, and the totals against what this machine has. Passwords are not shown.
+memory, and the totals against what this machine has. Says which limit of the kernel, of the control
+group or of this shell is too small for the site, and the command that raises it. Passwords are not shown.
 
 All that is wrong is reported at once, with file, line, column and what would be right; the exit
 code is 2 then.
@@ -188,6 +189,26 @@ Examples:
   camring probe rtsp://192.0.2.10/stream1 --seconds 30 --json | jq '.video, .measured'")]
     Probe(ProbeArgs),
 
+    /// Find cameras on the network (ONVIF) and print them as configuration
+    #[command(after_help = "\
+Needs no daemon. Asks on the local network who is an ONVIF device, then asks each what it is and what it
+streams, and prints a [[camera]] for each, with its main and sub stream, to standard output; what was
+found and what was not is said on standard error. Nothing is written to the configuration; cameras that
+are in it already are left out.
+
+The login is shown to devices that answer, as a digest, and never to another address that one of them
+names. Its password comes from --password-file, or from the variable that --password-env names, or is
+asked for; the blocks have a reference in its place.
+
+The exit code is 1 if no stream of any camera could be learnt.
+
+Examples:
+  camring discover
+  camring discover --user viewer >> config.toml && camring check
+  camring discover --interface eth1 --timeout 10s --table
+  camring discover --address 192.0.2.10 --user viewer --password-file pw --json")]
+    Discover(DiscoverArgs),
+
     /// Record a camera in the foreground, as it sends
     #[command(after_help = "\
 camring run records by itself what [camera.record] says. This records one stream more, of a daemon
@@ -265,6 +286,13 @@ pub struct CheckArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Say which hardware can decode here, instead of checking the configuration
+    #[arg(long)]
+    pub hardware: bool,
+    /// Warnings are errors: exit code 1
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `camring reload`
@@ -452,6 +480,52 @@ pub enum ProbeClient {
     Retina,
     /// libavformat
     Ffmpeg,
+}
+
+/// `camring discover`
+#[derive(Args, Clone, Debug)]
+pub struct DiscoverArgs {
+    /// Ask on this interface, by name or by its IPv4 address; more than once for several [default:
+    /// all that are up, but the loopback]
+    #[arg(long, value_name = "NAME", conflicts_with = "address")]
+    pub interface: Vec<String>,
+
+    /// Ask this device, without looking for others; more than once for several
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub address: Vec<String>,
+
+    /// How long to listen for devices
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// Log in as this user
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// The file whose first line is the password
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "user",
+        conflicts_with = "password_env"
+    )]
+    pub password_file: Option<PathBuf>,
+
+    /// The environment variable that holds the password; blocks then refer to it
+    #[arg(long, value_name = "NAME", requires = "user")]
+    pub password_env: Option<String>,
+
+    /// Print a table instead
+    #[arg(long, conflicts_with = "json")]
+    pub table: bool,
+
+    /// Print JSON instead
+    #[arg(long)]
+    pub json: bool,
+
+    /// Another port than that of WS-Discovery, for tests
+    #[arg(long, hide = true, default_value_t = crate::onvif::discovery::PORT)]
+    pub discovery_port: u16,
 }
 
 /// Which frames to look at.

@@ -21,9 +21,10 @@
 //! | [`serve`] | HTTP: index, playlists, API, dashboard, retention |
 //! | [`worker`] | decodes what was recorded, for `serve` |
 //! | [`media`] | the safe face of FFmpeg |
+//! | [`onvif`] | finds cameras on the network |
 //! | [`sys`] | processes, clocks, cores, memory of this machine |
 //!
-//! Unsafe code is confined to `media::ffi`, `sys::raw`, `health::page` and the ring crate.
+//! Unsafe code is confined to `media::ffi`, `sys::raw`, `sys::sockets`, `health::page` and the ring crate.
 #![deny(unsafe_code)]
 
 pub mod cli;
@@ -34,6 +35,7 @@ pub mod health;
 pub mod hls;
 pub mod logging;
 pub mod media;
+pub mod onvif;
 pub mod reader;
 pub mod recording;
 pub mod serve;

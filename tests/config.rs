@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use camring::config::{
-    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Record,
-    RecordMode, Retention, Retry, Ring, Site, Stream, Transport, View, ViewFormat,
+    self, Client, ConfigError, Cpu, Decode, DecodeMode, Environment, Fit, Http, Limits, Network,
+    Record, RecordMode, Retention, Retry, Ring, Site, Stream, Transport, View, ViewFormat,
 };
 use secrecy::ExposeSecret as _;
 
@@ -58,6 +58,7 @@ fn the_shipped_file_says_what_the_code_does_without_it() {
     assert_eq!(shipped.decode, Decode::default());
     assert_eq!(shipped.limits, Limits::default());
     assert_eq!(shipped.retry, Retry::default());
+    assert_eq!(shipped.streams[0].network, Network::default());
     assert_eq!(shipped.http, Http::default());
     assert_eq!(shipped.retention, Retention::default());
     let stream = &shipped.streams[0];
@@ -228,6 +229,37 @@ fn a_camera_overrides_the_site_key_by_key() {
     assert_eq!(b.retry.initial, Duration::from_secs(1));
     assert_eq!((a.transport, b.transport), (Transport::Tcp, Transport::Udp));
     assert_eq!(b.cpu, Cpu::Cores(vec![1, 3]));
+}
+
+#[test]
+fn sockets_are_set_for_the_site_and_for_each_stream() {
+    let site = site(
+        r#"
+        [network]
+        dscp = 24
+        [[camera]]
+        name = "a"
+        url = "rtsp://192.0.2.1/"
+        [[camera]]
+        name = "b"
+        [camera.network]
+        receive_buffer = "4MiB"
+        [[camera.stream]]
+        name = "main"
+        url = "rtsp://192.0.2.2/1"
+        [camera.stream.network]
+        dscp = 0
+        [[camera.stream]]
+        name = "sub"
+        url = "rtsp://192.0.2.2/2"
+        "#,
+    );
+    let seen = site
+        .streams
+        .iter()
+        .map(|s| (s.network.dscp, s.network.receive_buffer));
+    let seen: Vec<_> = seen.collect();
+    assert_eq!(seen, [(24, 1 << 20), (0, 4 << 20), (24, 4 << 20)]);
 }
 
 #[test]

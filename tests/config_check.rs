@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use camring::cmd::check::{Machine, Plan};
+use camring::cmd::check::{Kernel, Machine, Plan};
 use camring::config;
 
 struct Ran {
@@ -297,6 +297,7 @@ fn the_plan_compares_with_what_the_machine_has() {
             source: "cgroup /x".into(),
         }),
         descriptors: (Some(50), Some(100)),
+        kernel: Kernel::default(),
     };
     let text = Plan::new(&loaded, &small).to_text();
     for part in [
@@ -314,4 +315,39 @@ fn the_plan_compares_with_what_the_machine_has() {
         .map(|i| json["streams"][i]["cores"][0].as_u64())
         .collect();
     assert_eq!(cores, [Some(2), Some(5), Some(2)]);
+}
+
+#[test]
+fn check_says_which_limit_is_too_small_and_strict_makes_it_an_error() {
+    // Nothing is said of what cannot be read, and a machine may have anything: so the site is the one
+    // that is sure to be too large.
+    let camera = "[[camera]]\nname = \"door\"\nurl = \"rtsp://192.0.2.1/\"\ntransport = \"udp\"\n";
+    let (folder, _) = write(&format!("[network]\nreceive_buffer = \"64MiB\"\n{camera}"));
+    let json = camring(folder.path(), &["check", "--json"]);
+    assert_eq!(json.code, Some(0), "{}", json.err);
+    let plan: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let limits = plan["limits"].as_array().unwrap();
+    assert!(limits.len() >= 3, "{limits:#?}");
+    let name = |limit: &&serde_json::Value| limit["name"] == "net.core.rmem_max";
+    if let Some(limit) = limits.iter().find(name) {
+        assert_eq!(limit["needed"], 64 << 20);
+        let enough = limit["limit"].as_u64().unwrap() >= 64 << 20;
+        assert_eq!(limit["enough"], enough);
+        let said = "sysctl -w net.core.rmem_max=67108864";
+        assert_eq!(limit["fix"].as_str(), (!enough).then_some(said));
+        let text = camring(folder.path(), &["check"]);
+        assert_eq!(
+            (text.code, text.out.contains(said)),
+            (Some(0), !enough),
+            "{}",
+            text.out
+        );
+    }
+    // A doubt on any machine.
+    let (folder, _) = write(&format!("{camera}username = \"u\"\n"));
+    for (arguments, code) in [(vec!["check"], 0), (vec!["check", "--strict"], 1)] {
+        let ran = camring(folder.path(), &arguments);
+        assert_eq!(ran.code, Some(code), "{}", ran.err);
+        assert_eq!(ran.err.contains("--strict"), code == 1, "{}", ran.err);
+    }
 }

@@ -3,6 +3,9 @@
 //! Starts nothing, contacts nothing, shows no secret.
 #![deny(unsafe_code)]
 
+mod hardware;
+mod kernel;
+mod limits;
 mod recordings;
 
 use std::fmt::Write as _;
@@ -12,6 +15,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use kernel::Kernel;
+use limits::Limit;
 pub use recordings::Disk;
 use recordings::{PlannedRecord, PlannedRecordings};
 
@@ -37,18 +42,21 @@ const USUAL_PINS: u64 = 2;
 /// # Errors
 /// The configuration cannot be used (`ConfigError`), or the output cannot be written.
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
+    if args.hardware {
+        return hardware::run(args.json);
+    }
     let loaded = config::read(global.config.as_deref())?;
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
-        return Ok(());
+        return plan.strictly(args.strict);
     }
     if !loaded.warnings.report().is_empty() {
         let warnings = loaded.warnings.render(style(&io::stderr()));
         complain(&format!("{warnings}\n"));
     }
     print(&plan.to_text())?;
-    Ok(())
+    plan.strictly(args.strict)
 }
 
 /// What this machine has.
@@ -62,6 +70,8 @@ pub struct Machine {
     pub available: Option<sys::memory::Headroom>,
     /// Descriptors that a process may have: now, and if it asks.
     pub descriptors: (Option<u64>, Option<u64>),
+    /// What the kernel and the control group allow.
+    pub kernel: Kernel,
 }
 
 impl Machine {
@@ -73,6 +83,7 @@ impl Machine {
             memory: sys::memory::total(),
             available: sys::memory::headroom(),
             descriptors: (limit.current, limit.maximum),
+            kernel: Kernel::this(),
         }
     }
 }
@@ -91,6 +102,7 @@ pub struct Plan {
     recordings: PlannedRecordings,
     processes: PlannedProcesses,
     descriptors: PlannedDescriptors,
+    limits: Vec<Limit>,
     warnings: Vec<String>,
     #[serde(skip)]
     plan_warnings: usize,
@@ -116,6 +128,7 @@ struct PlannedStream {
     /// Empty: any, or not enabled.
     cores: Vec<u32>,
     decode_mode: &'static str,
+    decode_backend: &'static str,
     decode_threads: u32,
     max_fps: Option<f32>,
     smallest_motion: Option<f32>,
@@ -213,10 +226,18 @@ impl Plan {
                 soft_limit: machine.descriptors.0,
                 hard_limit: machine.descriptors.1,
             },
+            limits: Vec::new(),
             streams,
             warnings: Vec::new(),
             plan_warnings: 0,
         };
+        plan.limits = limits::limits(
+            site,
+            &machine.kernel,
+            machine.cores.len(),
+            plan.descriptors.needed,
+            plan.memory.at_1080p_bytes,
+        );
         let warnings = plan.doubts(site);
         plan.plan_warnings = warnings.len();
         plan.warnings = loaded
@@ -305,7 +326,19 @@ impl Plan {
                 files.needed,
             ));
         }
+        doubts.extend(self.limits.iter().filter_map(|limit| limit.doubt.clone()));
         doubts
+    }
+
+    /// With `--strict`, warnings are errors.
+    fn strictly(&self, strict: bool) -> anyhow::Result<()> {
+        match self.warnings.len() {
+            n if strict && n > 0 => {
+                let plural = if n == 1 { "" } else { "s" };
+                anyhow::bail!("{n} warning{plural}, and --strict")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// For people.
@@ -401,6 +434,9 @@ impl Plan {
             if let Some(fps) = stream.max_fps {
                 let _ = write!(decode, ", {fps} fps");
             }
+            if stream.decode_backend != "software" {
+                let _ = write!(decode, ", {}", stream.decode_backend);
+            }
             if stream.decode_threads > 1 {
                 let _ = write!(decode, ", {} threads", stream.decode_threads);
             }
@@ -474,6 +510,7 @@ impl PlannedStream {
             },
             cores,
             decode_mode: stream.decode.mode.name(),
+            decode_backend: stream.decode.backend.name(),
             decode_threads: stream.decode.threads,
             max_fps: stream.decode.max_fps,
             smallest_motion: (stream.decode.mode == DecodeMode::Activity)
@@ -514,7 +551,7 @@ impl PlannedStream {
 }
 
 /// Columns as wide as their widest cell.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter()

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod check;
+pub mod discover;
 pub mod hls;
 pub mod pipe;
 pub mod probe;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::run(args, &global),
         Command::Pipe(args) => pipe::run(args, &global),
         Command::Probe(args) => probe::run(args, &global),
+        Command::Discover(args) => discover::run(args, &global),
         Command::Hls(args) => hls::run(args, &global),
         Command::Reindex(args) => reindex::run(args, &global),
         Command::Serve(args) => serve::run(args, &global),

@@ -122,7 +122,7 @@ pub fn apply(text: &str, edit: &Edit) -> Result<String, EditError> {
 }
 
 /// The tables that a camera and a stream can have.
-const TABLES: [&str; 4] = ["ring", "decode", "retry", "record"];
+const TABLES: [&str; 5] = ["ring", "decode", "retry", "record", "network"];
 /// The lists of tables, each element with a name.
 const LISTS: [&str; 2] = ["stream", "view"];
 

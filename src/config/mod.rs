@@ -11,12 +11,14 @@ mod http;
 mod log;
 pub mod mask;
 pub mod memory;
+mod network;
 mod raw;
 mod record;
 mod resolve;
 mod site;
 mod value;
 mod view;
+pub mod with_secret;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -28,10 +30,11 @@ use toml::de::DeTable;
 pub use error::{ConfigError, Problem, Report, Style, Warnings};
 pub use http::Http;
 pub use log::LogFormat;
+pub use network::Network;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use site::{
-    Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport, with_secret,
+    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
 };
 pub use value::{Environment, duration as parse_duration, show_bitrate, show_duration, show_size};
 pub use view::{Fit, View, ViewFormat};

@@ -211,7 +211,7 @@ impl<'t> Section<'t> {
             }
             "camera" | "camera.stream" | "camera.view" => format!("[[{home}]]"),
             "record" if camera && !RawStreamRecord::KEYS.contains(&key) => "[record]".to_owned(),
-            "ring" | "decode" | "retry" | "record" if camera => {
+            "ring" | "decode" | "retry" | "record" | "network" if camera => {
                 let end = if self.path.starts_with("camera.stream") {
                     13
                 } else {
@@ -311,6 +311,7 @@ table! {
     /// `[decode]`, `[camera.decode]`, `[camera.stream.decode]`
     RawDecode {
         mode: String,
+        backend: String,
         threads: i64,
         max_fps: f64,
         smallest_motion: f64,
@@ -344,6 +345,14 @@ table! {
     /// `[log]`
     RawLog {
         format: String,
+    }
+}
+
+table! {
+    /// `[network]`, `[camera.network]`, `[camera.stream.network]`
+    RawNetwork {
+        dscp: i64,
+        receive_buffer: SizeText,
     }
 }
 
@@ -411,6 +420,7 @@ table! {
         decode: RawDecode,
         retry: RawRetry,
         record: RawStreamRecord,
+        network: RawNetwork,
         ; []
         view: RawView,
     }
@@ -434,6 +444,7 @@ pub struct RawConfig {
     pub decode: RawDecode,
     pub limits: RawLimits,
     pub retry: RawRetry,
+    pub network: RawNetwork,
     pub http: RawHttp,
     pub log: RawLog,
     pub record: RawRecord,
@@ -441,7 +452,7 @@ pub struct RawConfig {
 }
 
 const TOP: &[&str] = &[
-    "site", "ring", "decode", "limits", "retry", "http", "log", "record", "camera",
+    "site", "ring", "decode", "limits", "retry", "network", "http", "log", "record", "camera",
 ];
 const CAMERA: &[&str] = &[
     "name",
@@ -458,6 +469,7 @@ const CAMERA: &[&str] = &[
     "decode",
     "retry",
     "record",
+    "network",
     "view",
     "stream",
 ];
@@ -473,6 +485,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("decode", RawDecode::KEYS),
     ("limits", RawLimits::KEYS),
     ("retry", RawRetry::KEYS),
+    ("network", RawNetwork::KEYS),
     ("camera", CAMERA),
     ("camera.stream", RawStream::KEYS),
     ("camera.view", RawView::KEYS),
@@ -503,6 +516,7 @@ impl RawConfig {
             decode: read!(RawDecode, "decode"),
             limits: read!(RawLimits, "limits"),
             retry: read!(RawRetry, "retry"),
+            network: read!(RawNetwork, "network"),
             http: read!(RawHttp, "http"),
             log: read!(RawLog, "log"),
             record: read!(RawRecord, "record"),

@@ -17,6 +17,7 @@ use serde_spanned::Spanned;
 
 use super::error::Problem;
 use super::memory;
+use super::network::Network;
 use super::raw::{Field, RawCamera, RawConfig, RawSite, RawStream};
 use super::record::Record;
 use super::site::{Client, Cpu, Decode, Retry, Ring, Site, Stream, Transport};
@@ -46,6 +47,7 @@ struct Base {
     decode: Decode,
     retry: Retry,
     record: Record,
+    network: Network,
     memory: u64,
     memory_at: Option<Range<usize>>,
     transport: Transport,
@@ -77,6 +79,7 @@ impl<'a> Resolver<'a> {
         let ring = self.ring(Ring::default(), &raw.ring, None);
         let decode = self.decode(Decode::default(), &raw.decode, None);
         let retry = self.retry(Retry::default(), &raw.retry, None);
+        let network = self.network(Network::default(), &raw.network, None);
         let limits = self.limits(&raw.limits);
         let http = self.http(&raw.http);
         let log_format = self.log_format(&raw.log);
@@ -86,6 +89,7 @@ impl<'a> Resolver<'a> {
             decode,
             retry,
             record,
+            network,
             memory: limits.memory_per_camera,
             memory_at: place(&raw.limits.memory_per_camera),
             transport: Transport::Tcp,
@@ -328,6 +332,7 @@ impl<'a> Resolver<'a> {
             ring: base.ring,
             retry: base.retry,
             record: base.record,
+            network: base.network,
             memory_per_camera: base.memory,
             views,
         })

@@ -5,7 +5,7 @@
 //!
 //! Secrets: a password is a [`SecretString`]; neither `Debug` nor any text made here contains it.
 //! [`Stream`] deliberately implements neither `Serialize` nor `Deserialize`: the one way to write
-//! a password down is [`with_secret`], which a control message names at the field that needs it.
+//! a password down is [`with_secret`](super::with_secret), which a control message names at the field that needs it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use url::Url;
 
 use super::http::Http;
 use super::log::LogFormat;
+use super::network::Network;
 use super::record::{Record, Retention};
 use super::view::View;
 
@@ -132,6 +133,8 @@ pub struct Stream {
     pub retry: Retry,
     /// Whether and how it is recorded.
     pub record: Record,
+    /// What its sockets are like.
+    pub network: Network,
     /// What the rings of this stream may take, in bytes.
     pub memory_per_camera: u64,
     /// Other shapes of its frames, at most [`View::MAX_VIEWS`].
@@ -168,6 +171,7 @@ impl fmt::Debug for Stream {
             .field("ring", &self.ring)
             .field("retry", &self.retry)
             .field("record", &self.record)
+            .field("network", &self.network)
             .field("memory_per_camera", &self.memory_per_camera)
             .field("views", &self.views)
             .finish()
@@ -194,6 +198,7 @@ impl PartialEq for Stream {
             ring,
             retry,
             record,
+            network,
             memory_per_camera,
             views,
         } = self;
@@ -214,6 +219,7 @@ impl PartialEq for Stream {
             && *ring == other.ring
             && *retry == other.retry
             && *record == other.record
+            && *network == other.network
             && *memory_per_camera == other.memory_per_camera
             && *views == other.views
     }
@@ -307,6 +313,45 @@ impl DecodeMode {
     }
 }
 
+/// What decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecodeBackend {
+    /// libavcodec on the processor.
+    Software,
+    /// The first hardware that opens, software where none does.
+    Auto,
+    /// This one; software where it does not open or does not take the stream.
+    Cuda,
+    Vaapi,
+    Qsv,
+    V4l2m2m,
+}
+
+impl DecodeBackend {
+    /// All of them, in the order in which messages name them.
+    pub const ALL: [Self; 6] = [
+        Self::Software,
+        Self::Auto,
+        Self::Cuda,
+        Self::Vaapi,
+        Self::Qsv,
+        Self::V4l2m2m,
+    ];
+
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Auto => "auto",
+            Self::Cuda => "cuda",
+            Self::Vaapi => "vaapi",
+            Self::Qsv => "qsv",
+            Self::V4l2m2m => "v4l2m2m",
+        }
+    }
+}
+
 /// `[ring]`: the shape of a stream's rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ring {
@@ -353,6 +398,8 @@ impl Default for Ring {
 pub struct Decode {
     /// Which pictures.
     pub mode: DecodeMode,
+    /// What decodes them.
+    pub backend: DecodeBackend,
     /// Decoder threads, 1 to [`Decode::MAX_THREADS`].
     pub threads: u32,
     /// The most frames published in a second; `None`: all of them. Above zero.
@@ -383,6 +430,7 @@ impl Default for Decode {
     fn default() -> Self {
         Self {
             mode: DecodeMode::Always,
+            backend: DecodeBackend::Software,
             threads: Self::DEFAULT_THREADS,
             max_fps: None,
             smallest_motion: Self::DEFAULT_SMALLEST_MOTION,
@@ -479,129 +527,9 @@ impl Default for Retry {
     }
 }
 
-/// A [`Stream`] in a control message, password included:
-/// `#[serde(with = "camring::config::with_secret")] camera: Stream`.
-///
-/// Only for the inherited descriptor between the supervisor and the one reader that needs it;
-/// never for a file, a log or an answer to anybody.
-pub mod with_secret {
-    use super::*;
-    use serde::{Deserializer, Serializer, de::Error as _};
-
-    #[derive(Serialize, Deserialize)]
-    struct Wire {
-        camera: String,
-        stream: Option<String>,
-        id: String,
-        alias: Option<String>,
-        url: String,
-        username: Option<String>,
-        password: Option<String>,
-        transport: Transport,
-        client: Client,
-        tls_verify: bool,
-        cpu: Cpu,
-        enabled: bool,
-        decode: Decode,
-        ring: Ring,
-        retry: Retry,
-        record: Record,
-        memory_per_camera: u64,
-        views: Vec<View>,
-    }
-
-    /// Writes the stream, password included.
-    pub fn serialize<S: Serializer>(stream: &Stream, serializer: S) -> Result<S::Ok, S::Error> {
-        let Stream {
-            camera,
-            stream,
-            id,
-            alias,
-            url,
-            username,
-            password,
-            transport,
-            client,
-            tls_verify,
-            cpu,
-            enabled,
-            decode,
-            ring,
-            retry,
-            record,
-            memory_per_camera,
-            views,
-        } = stream.clone();
-        Wire {
-            camera,
-            stream,
-            id,
-            alias,
-            url: url.into(),
-            username,
-            password: password.map(|password| password.expose_secret().to_owned()),
-            transport,
-            client,
-            tls_verify,
-            cpu,
-            enabled,
-            decode,
-            ring,
-            retry,
-            record,
-            memory_per_camera,
-            views,
-        }
-        .serialize(serializer)
-    }
-
-    /// Reads what [`serialize`] wrote. Never repeats a value in its errors.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stream, D::Error> {
-        let Wire {
-            camera,
-            stream,
-            id,
-            alias,
-            url,
-            username,
-            password,
-            transport,
-            client,
-            tls_verify,
-            cpu,
-            enabled,
-            decode,
-            ring,
-            retry,
-            record,
-            memory_per_camera,
-            views,
-        } = Wire::deserialize(deserializer)?;
-        Ok(Stream {
-            camera,
-            stream,
-            id,
-            alias,
-            url: Url::parse(&url).map_err(|_| D::Error::custom("the stream's URL is not one"))?,
-            username,
-            password: password.map(SecretString::from),
-            transport,
-            client,
-            tls_verify,
-            cpu,
-            enabled,
-            decode,
-            ring,
-            retry,
-            record,
-            memory_per_camera,
-            views,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::with_secret;
     use super::*;
 
     fn stream() -> Stream {
@@ -622,6 +550,7 @@ mod tests {
             ring: Ring::default(),
             retry: Retry::default(),
             record: Record::default(),
+            network: Network::default(),
             memory_per_camera: 1 << 29,
             views: Vec::new(),
         }

@@ -127,6 +127,48 @@ impl Decoding {
     }
 }
 
+/// What decodes: the values of [`Counters::decodes_with`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u64)]
+pub enum DecodesWith {
+    /// libavcodec on the processor.
+    Software = 1,
+    /// NVIDIA's NVDEC.
+    Cuda = 2,
+    /// A driver of libva.
+    Vaapi = 3,
+    /// Intel Quick Sync.
+    Qsv = 4,
+    /// A V4L2 memory-to-memory device.
+    V4l2m2m = 5,
+}
+
+impl DecodesWith {
+    /// As in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Cuda => "cuda",
+            Self::Vaapi => "vaapi",
+            Self::Qsv => "qsv",
+            Self::V4l2m2m => "v4l2m2m",
+        }
+    }
+
+    /// From [`Figures::decodes_with`].
+    pub fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(Self::Software),
+            2 => Some(Self::Cuda),
+            3 => Some(Self::Vaapi),
+            4 => Some(Self::Qsv),
+            5 => Some(Self::V4l2m2m),
+            _ => None,
+        }
+    }
+}
+
 /// What the sizes of a stream's pictures say: the values of [`Counters::activity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

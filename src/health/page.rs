@@ -114,6 +114,8 @@ counters! {
         audio_frames,
         /// What [`Health::record_latency_ns`] counted altogether, in nanoseconds.
         latency_ns,
+        /// Times that software took over from hardware.
+        hardware_fallbacks,
     }
     present {
         /// CLOCK_MONOTONIC of the network thread's last tick, in nanoseconds. 0: not yet.
@@ -148,6 +150,8 @@ counters! {
         client,
         /// A [`super::Sound`] as a number; 0: not asked for, or not known yet.
         sound,
+        /// A [`super::DecodesWith`] as a number; 0: nothing decoded yet.
+        decodes_with,
     }
 }
 

@@ -33,6 +33,13 @@ pub enum MediaError {
     /// The planes, strides and size of a picture contradict each other.
     #[error("inconsistent picture: {0}")]
     Geometry(&'static str),
+    /// The device does not decode this stream, or no longer.
+    #[error("{device} does not decode this {} stream: {error}", codec.name())]
+    Hardware {
+        device: &'static str,
+        codec: Codec,
+        error: AvError,
+    },
     /// A JPEG could not be made.
     #[error("cannot encode the JPEG: {0}")]
     Encode(AvError),

@@ -35,10 +35,11 @@ pub use camring_ring::{Codec, ColorRange, PixelFormat, Plane};
 pub use error::{AvError, MediaError};
 pub use ffi::{
     Canvas, CanvasScaler, Carrier, Decoder, DecoderOptions, DemuxError, DemuxOptions, Demuxer,
-    ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, FragmentMuxer, Interrupt,
-    Mp4Reader, Mp4Sample, Mp4Track, Mp4Writer, Notes, OutSample, Picture, PictureSlots,
-    PublishError, Published, Rate, RingSlots, SampleTime, Skip, SlotBuffer, Step, Track,
-    TrackDescription, TrackKind, TrackSource, TrackSpec, VIDEO_TIMESCALE, VideoEncoder, warm_up,
+    ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Fragment, FragmentMuxer,
+    HardwareDevice, HardwareError, HardwareKind, Interrupt, Mp4Reader, Mp4Sample, Mp4Track,
+    Mp4Writer, Notes, OutSample, Picture, PictureSlots, PublishError, Published, Rate, RingSlots,
+    SampleTime, Skip, SlotBuffer, Step, Track, TrackDescription, TrackKind, TrackSource, TrackSpec,
+    VIDEO_TIMESCALE, VideoEncoder, warm_up,
 };
 pub use picture_decoder::{PictureDecoder, PictureDecoderOptions, Submitted};
 pub use view::{Converted, ViewConverter, ViewShape};

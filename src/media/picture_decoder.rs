@@ -8,10 +8,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::parameters::{self, Observed, ParameterSets, StreamParameters, UnitInfo};
-use super::{Codec, Decoder, DecoderOptions, MediaError, Picture, PictureSlots, Skip};
+use super::{
+    Codec, Decoder, DecoderOptions, HardwareDevice, HardwareKind, MediaError, Picture,
+    PictureSlots, Skip,
+};
 
 /// More pictures than any decoder keeps back: a bound for draining one.
 const MAX_DRAINED: usize = 64;
+
+/// Units in a row that a device may fail before it is given up: a damaged one is refused by any decoder.
+const MAX_HARDWARE_FAILURES: u32 = 3;
 
 /// What a [`PictureDecoder`] is made with.
 #[derive(Clone)]
@@ -66,6 +72,11 @@ pub struct PictureDecoder {
     skip: Skip,
     /// An interlaced picture came out of a stream that claimed to have none.
     distrusted: bool,
+    hardware: Option<Arc<HardwareDevice>>,
+    /// Units in a row of which the device has made no picture, but an error.
+    failures: u32,
+    /// Why the device was given up, until somebody asks.
+    fallback: Option<String>,
 }
 
 impl PictureDecoder {
@@ -78,7 +89,32 @@ impl PictureDecoder {
             left: VecDeque::new(),
             skip: Skip::None,
             distrusted: false,
+            hardware: None,
+            failures: 0,
+            fallback: None,
         }
+    }
+
+    /// Decodes on a device from the next decoder on, as long as that works: a stream that it does not take is
+    /// decoded in software from its first unit on, and one that it fails in the middle from the next key frame
+    /// on. See [`take_fallback`](Self::take_fallback).
+    pub fn set_hardware(&mut self, device: Arc<HardwareDevice>) {
+        self.hardware = Some(device);
+    }
+
+    /// What decodes at the moment; `None`: software, or nothing yet.
+    pub fn hardware(&self) -> Option<HardwareKind> {
+        self.decoder.as_ref().and_then(Decoder::hardware)
+    }
+
+    /// Whether there is a decoder.
+    pub fn is_open(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Why the device was given up for software, once. From then on it stays software.
+    pub fn take_fallback(&mut self) -> Option<String> {
+        self.fallback.take()
     }
 
     /// Decodes one access unit. `pts` and `opaque` come back with its picture.
@@ -100,7 +136,11 @@ impl PictureDecoder {
             self.distrusted = false;
         }
         // A further parameter set that does not allow direct rendering ends it for all of them.
-        let must_leave = self.decoder.as_ref().is_some_and(Decoder::direct) && !allowed;
+        let must_leave = self
+            .decoder
+            .as_ref()
+            .is_some_and(|decoder| decoder.direct() && !decoder.downloads())
+            && !allowed;
         if observed == Observed::Changed || must_leave {
             self.close();
         }
@@ -114,7 +154,17 @@ impl PictureDecoder {
             drain(&mut decoder, &mut self.left, self.distrusted);
             outcome = decoder.send(unit, pts, opaque);
         }
+        if decoder.hardware_refused() {
+            let why = outcome.as_ref().err().map(ToString::to_string);
+            self.give_up(why.unwrap_or_else(|| "no such profile or size".to_owned()));
+            decoder = self.open(allowed)?;
+            outcome = decoder.send(unit, pts, opaque);
+        }
+        let failed = outcome.is_err() && info.picture;
         self.decoder = Some(decoder);
+        if failed {
+            self.hardware_failed(outcome.as_ref().err());
+        }
         match outcome {
             // Parameter sets alone have been taken, but libavcodec misses a picture.
             Err(MediaError::Decode { .. }) if !info.picture => {}
@@ -135,9 +185,15 @@ impl PictureDecoder {
         let Some(decoder) = self.decoder.as_mut() else {
             return Ok(None);
         };
-        let Some(mut picture) = decoder.receive()? else {
-            return Ok(None);
+        let mut picture = match decoder.receive() {
+            Ok(Some(picture)) => picture,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.hardware_failed(Some(&error));
+                return Err(error);
+            }
         };
+        self.failures = 0;
         if suspect(&picture, decoder) {
             tracing::debug!(
                 codec = self.options.codec.name(),
@@ -205,16 +261,53 @@ impl PictureDecoder {
         self.sets.parameters()
     }
 
-    fn open(&self, direct: bool) -> Result<Decoder, MediaError> {
-        let mut decoder = Decoder::open(DecoderOptions {
+    fn open(&mut self, direct: bool) -> Result<Decoder, MediaError> {
+        let options = DecoderOptions {
             codec: self.options.codec,
             threads: self.options.threads,
             direct: direct && !self.distrusted,
             slots: self.options.slots.clone(),
             max_pixels: self.options.max_pixels,
-        })?;
+        };
+        let on_device = self
+            .hardware
+            .as_ref()
+            .map(|device| Decoder::open_on(device, options.clone()));
+        let mut decoder = match on_device {
+            Some(Ok(decoder)) => decoder,
+            Some(Err(error)) => {
+                self.give_up(error.to_string());
+                Decoder::open(options)?
+            }
+            None => Decoder::open(options)?,
+        };
         decoder.set_skip(self.skip);
         Ok(decoder)
+    }
+
+    /// Software from now on.
+    fn give_up(&mut self, why: String) {
+        if let Some(device) = self.hardware.take() {
+            self.fallback = Some(format!("{}: {why}", device.kind()));
+        }
+        self.failures = 0;
+    }
+
+    /// A unit of which no picture came. Without its device the next key frame goes to another decoder.
+    fn hardware_failed(&mut self, error: Option<&MediaError>) {
+        let Some(decoder) = self
+            .decoder
+            .as_ref()
+            .filter(|decoder| decoder.hardware().is_some())
+        else {
+            return;
+        };
+        self.failures += 1;
+        if decoder.hardware_refused() || self.failures >= MAX_HARDWARE_FAILURES {
+            let why = error.map_or_else(|| "it makes no pictures".to_owned(), ToString::to_string);
+            self.decoder = None;
+            self.give_up(why);
+        }
     }
 
     /// Closes the decoder and keeps what it still had to output.
@@ -233,7 +326,10 @@ impl PictureDecoder {
 /// Whether our reading of the parameter set and libavcodec's may differ. Fields of H.265 are pictures
 /// of their own, and are drawn once.
 fn suspect(picture: &Picture, decoder: &Decoder) -> bool {
-    picture.interlaced() && decoder.direct() && decoder.codec() != Codec::H265
+    picture.interlaced()
+        && decoder.direct()
+        && !decoder.downloads()
+        && decoder.codec() != Codec::H265
 }
 
 /// Takes out what is there. What cannot be decoded is left out.
@@ -260,3 +356,6 @@ impl fmt::Debug for PictureDecoder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use super::source::{
     Connector, OfferedTrack, Source, SourceConfig, SourceError, SourceErrorKind, SourceEvent,
     StreamInfo, Transport,
 };
-use crate::config::Client;
+use crate::config::{Client, show_size};
+use crate::sys::sockets;
 
 impl From<crate::config::Transport> for Transport {
     fn from(configured: crate::config::Transport) -> Self {
@@ -147,6 +149,8 @@ pub struct AnyConnector {
     /// What retina said of a camera that it did not understand.
     misunderstood: Mutex<Option<SourceError>>,
     tell: Box<dyn Fn(Choice) + Send + Sync>,
+    /// It has been said that buffers are smaller than they should be.
+    short: AtomicBool,
 }
 
 impl fmt::Debug for AnyConnector {
@@ -168,6 +172,7 @@ impl AnyConnector {
             choice: Arc::default(),
             misunderstood: Mutex::new(None),
             tell: Box::new(tell),
+            short: AtomicBool::new(false),
         }
     }
 
@@ -175,6 +180,35 @@ impl AnyConnector {
         let mut choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
         *choice
             .get_or_insert_with(|| Choice::plan(self.client, config.url.scheme(), config.transport))
+    }
+
+    /// Sets what the sockets of a new session are to be like: neither client can be told.
+    fn tune(&self, config: &SourceConfig) {
+        let datagrams = matches!(config.transport, Transport::Udp | Transport::Multicast);
+        let wanted = datagrams.then_some(config.network.receive_buffer);
+        if config.network.dscp == 0 && wanted.is_none() {
+            return;
+        }
+        let tuned = sockets::tune(config.network.dscp, wanted);
+        tracing::debug!(camera = %config.id, ?tuned, "sockets are set");
+        if tuned.refused > 0 {
+            tracing::warn!(
+                camera = %config.id,
+                "{} sockets could not be set as [network] says", tuned.refused
+            );
+        }
+        if let (Some(wanted), Some(granted)) = (wanted, tuned.granted)
+            && granted < wanted
+            && !self.short.swap(true, Relaxed)
+        {
+            tracing::warn!(
+                camera = %config.id,
+                "the kernel grants {} of the {} of [network] receive_buffer: `sysctl -w \
+                 net.core.rmem_max={wanted}`, or bursts may be lost",
+                show_size(granted),
+                show_size(wanted),
+            );
+        }
     }
 
     /// What the next try is by, and the error to report: where neither client understands the
@@ -222,6 +256,9 @@ impl Connector for AnyConnector {
             let source = self.ffmpeg.connect(config, address).await;
             source.map(|source| AnySource::Ffmpeg(Box::new(source)))
         };
+        if opened.is_ok() {
+            self.tune(config);
+        }
         opened.map_err(|error| self.failed(config, choice, error))
     }
 

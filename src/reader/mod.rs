@@ -16,6 +16,7 @@ pub mod client;
 pub mod damage;
 mod demand;
 pub mod ffmpeg_source;
+pub mod hardware;
 mod network;
 mod pipeline;
 mod publish;
@@ -340,7 +341,8 @@ fn prepare(
         camera.decode,
         wanted,
         report.clone(),
-    );
+    )
+    .on(hardware::open(camera.decode.backend, &health));
     let in_thread = span.clone();
     let decode = std::thread::Builder::new()
         .name("decode".into())

@@ -501,6 +501,7 @@ fn source_config(camera: &Stream) -> SourceConfig {
     config.password.clone_from(&camera.password);
     config.transport = camera.transport.into();
     config.tls_verify = camera.tls_verify;
+    config.network = camera.network;
     config.sound = camera.record.wants_audio();
     config.timeouts = Timeouts {
         connect: retry.connect_timeout,

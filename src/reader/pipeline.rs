@@ -21,9 +21,11 @@ use camring_ring::PacketReader;
 
 use crate::config::{Decode, DecodeMode};
 use crate::control::ToSupervisor;
-use crate::health::{Decoding, Health};
+use crate::health::{DecodesWith, Decoding, Health};
 use crate::media::parameters::StreamParameters;
-use crate::media::{Codec, PictureDecoder, PictureDecoderOptions, Skip};
+use crate::media::{
+    Codec, HardwareDevice, HardwareKind, PictureDecoder, PictureDecoderOptions, Skip,
+};
 use crate::reader::ReportSender;
 use crate::reader::catch_up::CatchUp;
 use crate::reader::damage::Damage;
@@ -75,6 +77,8 @@ pub struct Pipeline {
     patient: bool,
     /// Numbers the questions for a place in the budget.
     requests: u32,
+    /// What decodes instead of the processor.
+    hardware: Option<Arc<HardwareDevice>>,
     /// The newest unit whose picture was published.
     published_through: u64,
     /// The latest PTS among them. Pictures come out in the order of their PTS, so it says what was
@@ -114,9 +118,17 @@ impl Pipeline {
             catch_up: None,
             patient: false,
             requests: 0,
+            hardware: None,
             published_through: 0,
             published_pts: i64::MIN,
         }
+    }
+
+    /// Decodes on this device, where it takes the stream.
+    #[must_use]
+    pub fn on(mut self, device: Option<Arc<HardwareDevice>>) -> Self {
+        self.hardware = device;
+        self
     }
 
     /// Runs until told to stop, or until the network thread is gone.
@@ -445,6 +457,35 @@ impl Pipeline {
         if !self.take_pictures() {
             self.damage.refused(unit.codec, &unit.data);
         }
+        self.note_decoder();
+    }
+
+    /// Tells what decodes, and what no longer does.
+    fn note_decoder(&mut self) {
+        let Some((_, decoder)) = &mut self.decoder else {
+            return;
+        };
+        if let Some(why) = decoder.take_fallback() {
+            // Given up for the other streams of this camera's life, too: a new reader tries it again.
+            self.hardware = None;
+            self.health.hardware_fallbacks.fetch_add(1, Relaxed);
+            tracing::warn!("software decodes from now on: {why}");
+            if decoder.hardware().is_none() && !decoder.is_open() {
+                // What comes before the next key frame refers to pictures that went with the device.
+                self.damage.lost();
+            }
+        }
+        if decoder.is_open() {
+            let with = decoder
+                .hardware()
+                .map_or(DecodesWith::Software, |kind| match kind {
+                    HardwareKind::Cuda => DecodesWith::Cuda,
+                    HardwareKind::Vaapi => DecodesWith::Vaapi,
+                    HardwareKind::Qsv => DecodesWith::Qsv,
+                    HardwareKind::V4l2m2m => DecodesWith::V4l2m2m,
+                });
+            self.health.decodes_with.store(with as u64, Relaxed);
+        }
     }
 
     /// The decoder of this codec; a camera may change its codec from one session to the next.
@@ -457,6 +498,10 @@ impl Pipeline {
             self.decoder = None;
         }
         let (slots, threads, skip) = (self.publisher.slots(), self.settings.threads, self.skip);
+        let hardware = self
+            .hardware
+            .clone()
+            .filter(|device| device.kind().takes(codec));
         let (_, decoder) = self.decoder.get_or_insert_with(|| {
             let mut decoder = PictureDecoder::new(PictureDecoderOptions {
                 codec,
@@ -465,6 +510,9 @@ impl Pipeline {
                 max_pixels: MAX_PIXELS,
             });
             decoder.set_skip(skip);
+            if let Some(device) = hardware {
+                decoder.set_hardware(device);
+            }
             (codec, decoder)
         });
         decoder

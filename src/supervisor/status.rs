@@ -11,7 +11,7 @@ use super::rings::Rings;
 use super::service::Phase;
 use crate::config::View;
 use crate::control::RingKind;
-use crate::health::{Activity, ClockSource, Decoding, Sound, State};
+use crate::health::{Activity, ClockSource, DecodesWith, Decoding, Sound, State};
 use crate::reader::client::Choice;
 use crate::sys::{clock, usage};
 
@@ -117,6 +117,12 @@ pub struct CameraStatus {
     /// What is decoded at the moment: `idle`, `catching-up` or `decoding`; null while there is no
     /// reader.
     pub decode: Option<Decoding>,
+    /// What decodes: `software`, `cuda`, `vaapi`, `qsv` or `v4l2m2m`; null: nothing decoded yet.
+    #[serde(default)]
+    pub decoder: Option<DecodesWith>,
+    /// Times that software took over from hardware, which the log explains.
+    #[serde(default)]
+    pub hardware_fallbacks: u64,
     /// Whether anything moves: `learning`, `quiet`, `moving` or `blind`; null unless
     /// `[decode] mode = "activity"` and a reader runs.
     pub activity: Option<Activity>,
@@ -479,6 +485,8 @@ fn camera(supervisor: &Supervisor, camera: &Camera) -> CameraStatus {
         fps_decoded: round(report.rates.decoded),
         fps_published: round(report.rates.published),
         decode: life.pid.and(Decoding::from_word(figures.decoding)),
+        decoder: life.pid.and(DecodesWith::from_word(figures.decodes_with)),
+        hardware_fallbacks: figures.hardware_fallbacks,
         activity: life.pid.and(Activity::from_word(figures.activity)),
         activity_since: life
             .pid

@@ -1,6 +1,6 @@
 //! What the daemon needs from the kernel beyond `std`: processes, cores, clocks, memory figures.
 //!
-//! Everything that needs `unsafe` is in `raw`, behind functions that are safe to call; the other
+//! Everything that needs `unsafe` is in `raw` and `sockets`, behind functions that are safe to call; the other
 //! modules are safe code over `rustix`, `nix` and `/proc`.
 //!
 //! Promises: nothing here blocks for long, allocates without bound, or panics on what `/proc` and
@@ -12,6 +12,8 @@ pub mod memory;
 pub mod process;
 #[allow(unsafe_code)]
 mod raw;
+#[allow(unsafe_code)]
+pub mod sockets;
 pub mod usage;
 
 pub use raw::{

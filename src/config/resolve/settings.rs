@@ -8,11 +8,14 @@ use serde_spanned::Spanned;
 
 use super::super::error::{Problem, nearest};
 use super::super::log::LogFormat;
+use super::super::network::Network;
 use super::super::raw::{
-    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawRetry, RawRing, RawStream,
-    SizeText,
+    DurationText, Field, RawCpu, RawDecode, RawLimits, RawLog, RawNetwork, RawRetry, RawRing,
+    RawStream, SizeText,
 };
-use super::super::site::{Client, Cpu, Decode, DecodeMode, Limits, Retry, Ring, Transport};
+use super::super::site::{
+    Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Transport,
+};
 use super::super::value::{self, show_duration, show_size};
 use super::{Base, Resolver, place};
 
@@ -171,6 +174,10 @@ impl Resolver<'_> {
         if let Some(mode) = self.word("mode", &raw.mode, &modes, camera) {
             decode.mode = mode;
         }
+        let backends = DecodeBackend::ALL.map(|backend| (backend.name(), backend));
+        if let Some(backend) = self.word("backend", &raw.backend, &backends, camera) {
+            decode.backend = backend;
+        }
         if let Some(threads) = self.number("threads", &raw.threads, 1..=Decode::MAX_THREADS, camera)
         {
             decode.threads = threads;
@@ -230,6 +237,24 @@ impl Resolver<'_> {
         limits
     }
 
+    pub(super) fn network(
+        &mut self,
+        base: Network,
+        raw: &RawNetwork,
+        camera: Option<&str>,
+    ) -> Network {
+        let buffer = Network::MIN_RECEIVE_BUFFER..=Network::MAX_RECEIVE_BUFFER;
+        Network {
+            dscp: self
+                .number("dscp", &raw.dscp, 0..=Network::MAX_DSCP, camera)
+                .and_then(|dscp| u8::try_from(dscp).ok())
+                .unwrap_or(base.dscp),
+            receive_buffer: self
+                .size("receive_buffer", &raw.receive_buffer, buffer, camera)
+                .unwrap_or(base.receive_buffer),
+        }
+    }
+
     pub(super) fn retry(&mut self, base: Retry, raw: &RawRetry, camera: Option<&str>) -> Retry {
         let mut retry = base;
         macro_rules! durations {
@@ -264,6 +289,7 @@ impl Resolver<'_> {
         base.ring = self.ring(base.ring, &raw.ring, camera);
         base.decode = self.decode(base.decode, &raw.decode, camera);
         base.retry = self.retry(base.retry, &raw.retry, camera);
+        base.network = self.network(base.network, &raw.network, camera);
         base.record = self.record(base.record, &raw.record, camera);
         if let Some(memory) = self.size("memory", &raw.memory, MEMORY, camera) {
             base.memory = memory;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ffmpeg_next::ffi as av;
 
+use super::hardware::Surfaces;
 use super::{ENOMEM, pixel};
 use crate::media::packed_layout;
 
@@ -165,6 +166,8 @@ pub(super) struct Lender {
     pub(super) direct: AtomicBool,
     /// Bytes that the last picture without a slot needs; 0 when the last one had a slot.
     pub(super) wanted: AtomicUsize,
+    /// Of a decoder whose pictures are surfaces of a device.
+    pub(super) surfaces: Surfaces,
 }
 
 /// What the free callback owns.
@@ -291,8 +294,8 @@ pub(super) unsafe extern "C" fn get_buffer2(
 ///
 /// # Safety
 ///
-/// `context` is an open video decoder and `frame` the one it wants a buffer for.
-unsafe fn lend(
+/// `context` is an open video decoder, and `frame` has format and size but no buffers, and is nobody else's.
+pub(super) unsafe fn lend(
     lender: &Lender,
     context: *mut av::AVCodecContext,
     frame: *mut av::AVFrame,

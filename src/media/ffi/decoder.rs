@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ffmpeg_next::ffi as av;
 
-use super::buffers::{Lender, PictureSlots, Shared, get_buffer2};
+use super::buffers::{Lender, PictureSlots, Shared, get_buffer2, lend};
 use super::frame::{Frame, Packet};
+use super::hardware::{self, HardwareDevice, HardwareKind, Surfaces};
 use super::picture::Picture;
 use super::{EAGAIN, codec_id, decode_error, log};
 use crate::media::{AvError, Codec, MediaError};
@@ -82,6 +83,11 @@ pub struct Decoder {
     can_be_direct: bool,
     tokens: Tokens,
     refused: bool,
+    hardware: Option<HardwareKind>,
+    /// Its pictures are surfaces of a device.
+    surfaces: bool,
+    #[cfg(test)]
+    broken: Option<Arc<AtomicBool>>,
 }
 
 // SAFETY: libavcodec contexts are not bound to a thread; `&mut self` on every method that uses one
@@ -109,7 +115,7 @@ impl Decoder {
                 unsafe { (*ready.context.as_ptr()).max_pixels = max_pixels };
                 Ok(ready)
             }
-            None => Self::open_new(options),
+            None => Self::open_new(options, None),
         }
     }
 
@@ -118,13 +124,14 @@ impl Decoder {
     /// (FFmpeg 5.1), and a third of a MiB of room after each access unit of H.264. Opened before the
     /// fork, all forks share these pages.
     pub fn keep_ready(codec: Codec) -> Result<(), MediaError> {
-        let mut decoder = Self::open_new(DecoderOptions {
+        let ready = DecoderOptions {
             codec,
             threads: 1,
             direct: false,
             slots: None,
             max_pixels: 1 << 20,
-        })?;
+        };
+        let mut decoder = Self::open_new(ready, None)?;
         if codec == Codec::H264 {
             // Filler data (ITU-T H.264, 7.3.2.7), which decodes to nothing. Without references to
             // keep, libavcodec does not miss a picture either.
@@ -143,13 +150,28 @@ impl Decoder {
         Ok(())
     }
 
-    fn open_new(options: DecoderOptions) -> Result<Self, MediaError> {
+    /// Opens a decoder of a device. Pictures that are surfaces of it are downloaded into the slots, whatever
+    /// `direct` says: they are never drawn into again.
+    ///
+    /// # Errors
+    /// [`MediaError::NoDecoder`]: it takes no such codec. [`MediaError::Open`]: nor such a stream.
+    pub fn open_on(device: &HardwareDevice, options: DecoderOptions) -> Result<Self, MediaError> {
+        Self::open_new(options, Some(device))
+    }
+
+    fn open_new(
+        options: DecoderOptions,
+        hardware: Option<&HardwareDevice>,
+    ) -> Result<Self, MediaError> {
         log::install();
         let codec = options.codec;
         let max_pixels = max_pixels(&options);
         let threads = options.threads.clamp(1, MAX_THREADS) as c_int;
-        // SAFETY: a lookup in constant tables.
-        let decoder = unsafe { av::avcodec_find_decoder(codec_id(codec)) };
+        let decoder = match hardware {
+            Some(device) => device.decoder(codec).unwrap_or(std::ptr::null()),
+            // SAFETY: a lookup in constant tables.
+            None => unsafe { av::avcodec_find_decoder(codec_id(codec)) },
+        };
         if decoder.is_null() {
             return Err(MediaError::NoDecoder { codec });
         }
@@ -163,12 +185,13 @@ impl Decoder {
             slots: Mutex::new(options.slots),
             direct: AtomicBool::new(options.direct && can_be_direct),
             wanted: AtomicUsize::new(0),
+            surfaces: Surfaces::default(),
         });
         // SAFETY: `decoder` is a codec of this library; null means no memory.
         let context = unsafe { av::avcodec_alloc_context3(decoder) };
         let context = NonNull::new(context).ok_or(MediaError::OutOfMemory)?;
         // From here on Drop frees the context.
-        let this = Self {
+        let mut this = Self {
             context,
             lender,
             packet,
@@ -176,11 +199,15 @@ impl Decoder {
             can_be_direct,
             tokens: Tokens::default(),
             refused: false,
+            hardware: hardware.map(HardwareDevice::kind),
+            surfaces: false,
+            #[cfg(test)]
+            broken: hardware.and_then(HardwareDevice::broken),
         };
         let raw = context.as_ptr();
         // SAFETY: a context that is allocated and not yet open: fields are the user's to set
         // (libavcodec/avcodec.h). `lender` has a stable address and outlives the context.
-        let code = unsafe {
+        unsafe {
             (*raw).thread_count = threads;
             (*raw).thread_type = av::FF_THREAD_SLICE;
             (*raw).flags |= av::AV_CODEC_FLAG_LOW_DELAY as c_int;
@@ -196,8 +223,18 @@ impl Decoder {
             }
             (*raw).opaque = Arc::as_ptr(&this.lender).cast_mut().cast();
             (*raw).get_buffer2 = Some(get_buffer2);
-            av::avcodec_open2(raw, decoder, std::ptr::null_mut())
-        };
+        }
+        if let Some(device) = hardware {
+            let wanted = device.raw_surface();
+            this.lender.surfaces.format.store(wanted, Relaxed);
+            // SAFETY: allocated, not open; `opaque` is the Lender.
+            this.surfaces = unsafe { device.prepare(raw) }?;
+            if this.surfaces {
+                this.lender.direct.store(true, Relaxed);
+            }
+        }
+        // SAFETY: a context made for this decoder; no options.
+        let code = unsafe { av::avcodec_open2(raw, decoder, std::ptr::null_mut()) };
         if code < 0 {
             return Err(MediaError::Open {
                 codec,
@@ -213,6 +250,14 @@ impl Decoder {
     pub fn send(&mut self, unit: &[u8], pts: i64, opaque: u64) -> Result<(), MediaError> {
         if unit.is_empty() {
             return Ok(()); // to libavcodec an empty packet is the end of the stream
+        }
+        #[cfg(test)]
+        if self
+            .broken
+            .as_ref()
+            .is_some_and(|broken| broken.load(Relaxed))
+        {
+            return Err(decode_error(self.codec, av::AVERROR(libc::EIO)));
         }
         let token = self.tokens.push(pts, opaque);
         self.packet.fill(unit, token)?;
@@ -258,7 +303,10 @@ impl Decoder {
             EAGAIN | av::AVERROR_EOF => return Ok(None),
             code => return Err(decode_error(self.codec, code)),
         }
-        // SAFETY: a frame that libavcodec has just filled.
+        if let Some(samples) = hardware::samples_of(&frame) {
+            frame = self.download(&frame, samples)?;
+        }
+        // SAFETY: a frame that libavcodec, or the download, has just filled.
         let token = unsafe { (*frame.as_ptr()).pts };
         let (pts, opaque) = self.tokens.find(token);
         Ok(Some(Picture::new(
@@ -267,6 +315,55 @@ impl Decoder {
             pts,
             opaque,
         )))
+    }
+
+    /// A surface's samples, in a slot if there is one.
+    fn download(&self, surface: &Frame, samples: c_int) -> Result<Frame, MediaError> {
+        let device = self.hardware.map_or("hardware", HardwareKind::name);
+        let failed = |error| MediaError::Hardware {
+            device,
+            codec: self.codec,
+            error,
+        };
+        let mut frame = Frame::new()?;
+        let raw = frame.as_mut_ptr();
+        let (width, height) = surface.size();
+        let side = |side| c_int::try_from(side).map_err(|_| MediaError::Geometry("too large"));
+        // SAFETY: our own frame, without buffers yet.
+        unsafe {
+            (*raw).format = samples;
+            (*raw).width = side(width)?;
+            (*raw).height = side(height)?;
+        }
+        // SAFETY: an open decoder, and our own frame with format and size.
+        match unsafe { lend(&self.lender, self.context.as_ptr(), raw) } {
+            Ok(true) => {}
+            Ok(false) => {
+                // SAFETY: our own frame, still without buffers; the call checks format and size.
+                let code = unsafe { av::av_frame_get_buffer(raw, 0) };
+                if code < 0 {
+                    return Err(failed(AvError(code)));
+                }
+            }
+            Err(code) => return Err(failed(AvError(code))),
+        }
+        hardware::download(surface, &mut frame).map_err(failed)?;
+        Ok(frame)
+    }
+
+    /// What decodes instead of libavcodec's own decoder.
+    pub fn hardware(&self) -> Option<HardwareKind> {
+        self.hardware
+    }
+
+    /// Whether its device has said that it does not take this stream.
+    pub fn hardware_refused(&self) -> bool {
+        self.lender.surfaces.refused.load(Relaxed)
+    }
+
+    /// Whether its pictures are copies that it never draws into again.
+    pub fn downloads(&self) -> bool {
+        self.surfaces
     }
 
     /// Whether a slice of the last unit was left out, as far as that is known by now: its calls

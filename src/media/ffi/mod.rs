@@ -18,6 +18,7 @@ mod decoder;
 mod demuxer;
 mod encoder;
 mod frame;
+mod hardware;
 pub(super) mod jpeg;
 mod log;
 mod mp4_reader;
@@ -41,6 +42,9 @@ pub use canvas::{Canvas, CanvasScaler};
 pub use decoder::{Decoder, DecoderOptions, Skip};
 pub use demuxer::{Carrier, DemuxError, DemuxOptions, Demuxer, Fragment, Interrupt, Track};
 pub use encoder::{ENCODER_TIMESCALE, Encoded, EncoderKind, EncoderOptions, Rate, VideoEncoder};
+#[cfg(test)]
+pub use hardware::Pretended;
+pub use hardware::{HardwareDevice, HardwareError, HardwareKind};
 pub use mp4_reader::{Mp4Reader, Mp4Sample, Mp4Track, TrackDescription, TrackKind};
 pub use mp4_writer::{Mp4Writer, OutSample, TrackSource};
 pub use muxer::{FragmentMuxer, SampleTime, TrackSpec, VIDEO_TIMESCALE};

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::config::Network;
 use crate::health::Sound;
 use crate::media::aac::AacConfig;
 
@@ -101,6 +102,8 @@ pub struct SourceConfig {
     pub timeouts: Timeouts,
     /// What a camera may cost.
     pub limits: Limits,
+    /// What its sockets are like.
+    pub network: Network,
     /// The camera's sound is wanted beside the video, if it is AAC-LC.
     pub sound: bool,
 }
@@ -117,6 +120,7 @@ impl SourceConfig {
             tls_verify: true,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            network: Network::default(),
             sound: false,
         }
     }

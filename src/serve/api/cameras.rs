@@ -129,6 +129,8 @@ pub struct CameraSettings {
     ring: Option<Value>,
     #[schema(value_type = Option<Object>)]
     retry: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    network: Option<Value>,
     /// Several streams instead of `url`; a change goes to the stream of the same name.
     #[schema(value_type = Option<Vec<Object>>)]
     stream: Option<Value>,
