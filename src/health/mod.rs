@@ -145,6 +145,17 @@ pub enum DecodesWith {
 }
 
 impl DecodesWith {
+    /// As in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Cuda => "cuda",
+            Self::Vaapi => "vaapi",
+            Self::Qsv => "qsv",
+            Self::V4l2m2m => "v4l2m2m",
+        }
+    }
+
     /// From [`Figures::decodes_with`].
     pub fn from_word(word: u64) -> Option<Self> {
         match word {

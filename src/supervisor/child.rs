@@ -134,8 +134,11 @@ async fn try_keep(supervisor: &Rc<Supervisor>, camera: &Rc<Camera>, first_pause:
                     pause = Duration::ZERO;
                     continue;
                 }
-                let failures = &mut camera.life.borrow_mut().failures;
-                failures.count(end.exit, end.condemned);
+                // In a block: the borrow must not live until the next `await`.
+                {
+                    let mut life = camera.life.borrow_mut();
+                    life.failures.count(end.exit, end.condemned);
+                }
                 if crashed(end.exit) {
                     // Not while another camera waits for it to fork.
                     tokio::select! {

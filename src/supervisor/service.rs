@@ -370,8 +370,11 @@ async fn try_keep<J: Job>(
                     pause = Duration::ZERO;
                     continue;
                 }
-                let failures = &mut service.life.borrow_mut().failures;
-                failures.count(end.exit, end.condemned);
+                // In a block: the borrow must not live until the next `await`.
+                {
+                    let mut life = service.life.borrow_mut();
+                    life.failures.count(end.exit, end.condemned);
+                }
                 if J::FORKED && crashed(end.exit) {
                     tokio::select! {
                         biased;

@@ -5,12 +5,9 @@ use std::fmt;
 
 use super::table::*;
 use super::write::{Label, Writer};
-use crate::health::{Activity, ClockSource, Decoding, LIMITS_NS, State};
+use crate::health::{Activity, ClockSource, DecodesWith, Decoding, LIMITS_NS, State};
 use crate::serve::retention::camera_of;
 use crate::supervisor::status::{CameraStatus, Failures, RecordingStatus, Status, ViewStatus};
-
-/// What decodes.
-const BACKEND: &str = "software";
 
 /// The states of a recording, as in `camring status`.
 const RECORDING_STATES: [&str; 7] = [
@@ -185,7 +182,7 @@ fn streams(w: &mut Writer<'_>, cameras: &[CameraStatus]) -> fmt::Result {
             let [camera, stream] = of(c);
             let codec = ("codec", c.codec.as_deref().unwrap_or_default());
             let client = ("client", c.client.as_deref().unwrap_or_default());
-            let backend = ("backend", BACKEND);
+            let backend = ("backend", c.decoder.map_or("", DecodesWith::name));
             f.value(&[camera, stream, codec, client, backend], 1.0)
         })
     })?;
@@ -223,7 +220,7 @@ fn streams(w: &mut Writer<'_>, cameras: &[CameraStatus]) -> fmt::Result {
         })?;
     }
     type Counter = fn(&CameraStatus) -> u64;
-    let counters: [(&'static Metric, Counter); 8] = [
+    let counters: [(&'static Metric, Counter); 9] = [
         (&STREAM_RECEIVED, |c| c.bytes_in),
         (&STREAM_UNITS, |c| c.access_units),
         (&STREAM_DECODED, |c| c.frames_decoded),
@@ -232,6 +229,7 @@ fn streams(w: &mut Writer<'_>, cameras: &[CameraStatus]) -> fmt::Result {
         (&STREAM_GLITCHES, |c| c.glitches),
         (&STREAM_RECONNECTS, |c| c.reconnects),
         (&STREAM_AUDIO, |c| c.audio_frames),
+        (&STREAM_FALLBACKS, |c| c.hardware_fallbacks),
     ];
     for (metric, count) in counters {
         let mut each = cameras.iter();

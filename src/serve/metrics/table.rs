@@ -150,6 +150,8 @@ metrics! {
         "Whether capture times come from the camera (sender reports), not from arrival";
     STREAM_AUDIO: "counter" "camring_stream_audio_frames", "", STREAM,
         "Frames of sound kept for recording";
+    STREAM_FALLBACKS: "counter" "camring_stream_hardware_fallbacks", "", STREAM,
+        "Times that software took over decoding from hardware; the log says why";
 
     VIEW_PUBLISHED: "counter" "camring_view_frames_published", "", VIEW,
         "Frames that went into the view's ring";
