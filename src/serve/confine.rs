@@ -40,7 +40,11 @@ fn certificates(settings: &Settings, config: Option<&Path>) -> Vec<PathBuf> {
     let real = files.clone().filter_map(|path| fs::canonicalize(path).ok());
     let all = files.cloned().chain(real);
     all.map(|path| match path.parent() {
-        Some(folder) if config.as_ref().is_none_or(|config| !config.starts_with(folder)) => {
+        Some(folder)
+            if config
+                .as_ref()
+                .is_none_or(|config| !config.starts_with(folder)) =>
+        {
             folder.to_owned()
         }
         _ => path,

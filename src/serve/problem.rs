@@ -38,7 +38,7 @@ pub struct Problem {
     /// When to come again, in seconds: the header `Retry-After`.
     #[serde(skip)]
     #[schema(ignore)]
-    pub retry_after: Option<u64>,
+    pub retry_after: Option<u32>,
 }
 
 fn is_empty(faults: &[Fault]) -> bool {
@@ -78,7 +78,7 @@ impl Problem {
     /// It may be tried again so many seconds later.
     pub fn after(self, seconds: u64) -> Self {
         Self {
-            retry_after: Some(seconds),
+            retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
             ..self
         }
     }
