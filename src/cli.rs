@@ -48,34 +48,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
 
-    /// How logs are written [default: $CAMRING_LOG_FORMAT, then [log] format of the configuration, then
-    /// auto: for the journal where it reads them, else text]
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
-    pub log_format: Option<LogFormatArg>,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatArg {
-    /// For the journal where it reads them, else text
-    Auto,
-    /// Lines for people
-    Text,
-    /// One JSON object on each line
-    Json,
-    /// Lines that begin with their priority
-    Journal,
-}
-
-impl From<LogFormatArg> for config::LogFormat {
-    fn from(format: LogFormatArg) -> Self {
-        match format {
-            LogFormatArg::Auto => Self::Auto,
-            LogFormatArg::Text => Self::Text,
-            LogFormatArg::Json => Self::Json,
-            LogFormatArg::Journal => Self::Journal,
-        }
-    }
+    /// How logs are written: auto, text, json, journal [default: $CAMRING_LOG_FORMAT, then [log] format
+    /// of the configuration, then auto]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
+    pub log_format: Option<config::LogFormat>,
 }
 
 /// What to do.
@@ -628,6 +604,11 @@ pub struct SocketArg {
     /// configuration, then /run/camring/attach.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+fn log_format(text: &str) -> Result<config::LogFormat, String> {
+    config::LogFormat::from_name(text)
+        .ok_or_else(|| "must be auto, text, json or journal".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
         Command::Run(_) => config::log_format_of(global.config.as_deref()),
         _ => None,
     };
-    let format = logging::format(global.log_format.map(Into::into), configured);
+    let format = logging::format(global.log_format, configured);
     let started = format.and_then(|format| logging::start(global.log.as_deref(), format));
     if let Err(error) = started {
         complain(&format!("camring: {error}"));
