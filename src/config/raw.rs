@@ -252,7 +252,7 @@ macro_rules! table {
             ];
 
             #[allow(clippy::allow_attributes, unused_mut, reason = "not all tables have both")]
-            fn read(section: &Section<'_>, keys: &[&'static str], problems: &mut Vec<Problem>)
+            pub(in crate::config) fn read(section: &Section<'_>, keys: &[&'static str], problems: &mut Vec<Problem>)
                 -> Self
             {
                 let mut raw = Self {
@@ -290,6 +290,10 @@ macro_rules! table {
         }
     };
 }
+
+// Below the macro, which it uses.
+mod http;
+pub use http::{RawHttp, RawTls, RawToken, RawUser};
 
 table! {
     /// `[site]`
@@ -355,45 +359,6 @@ table! {
     /// `[log]`
     RawLog {
         format: String,
-    }
-}
-
-table! {
-    /// `[http]`
-    RawHttp {
-        listen: String,
-        cors_origins: TextList,
-        ;
-        tls: RawTls,
-        ; []
-        user: RawUser,
-        token: RawToken,
-    }
-}
-
-table! {
-    /// `[http.tls]`
-    RawTls {
-        certificate: String,
-        key: String,
-    }
-}
-
-table! {
-    /// `[[http.user]]`
-    RawUser {
-        name: String,
-        password_hash: String,
-        role: String,
-    }
-}
-
-table! {
-    /// `[[http.token]]`
-    RawToken {
-        name: String,
-        hash: String,
-        role: String,
     }
 }
 

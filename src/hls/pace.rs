@@ -6,6 +6,10 @@
 //! camera's stamps.
 #![deny(unsafe_code)]
 
+use std::time::Duration;
+
+use crate::media::VIDEO_TIMESCALE;
+
 /// Steps between pictures that are looked at.
 const STEPS: usize = 15;
 /// So many say what is usual.
@@ -87,6 +91,17 @@ impl PartLength {
         // A quarter of a picture is jitter.
         ticks.saturating_add(interval) > self.ticks + self.interval / 4
     }
+}
+
+/// From ticks of 90 kHz.
+pub(super) fn duration(ticks: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(ticks).unwrap_or(0).saturating_mul(100_000) / 9)
+}
+
+/// In ticks of 90 kHz.
+pub(super) fn ticks(duration: Duration) -> i64 {
+    let ticks = duration.as_nanos() * u128::from(VIDEO_TIMESCALE) / 1_000_000_000;
+    i64::try_from(ticks).unwrap_or(i64::MAX / 4)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::pace::{Pace, PartLength};
+use super::pace::{Pace, PartLength, duration, ticks};
 use super::parameters::Sets;
 use super::part::Part;
 pub use super::part::{Follows, Sample};
@@ -587,15 +587,6 @@ impl RenditionWriter {
             first_dts: segment.first_dts,
         })
     }
-}
-
-fn duration(ticks: i64) -> Duration {
-    Duration::from_nanos(u64::try_from(ticks).unwrap_or(0).saturating_mul(100_000) / 9)
-}
-
-fn ticks(duration: Duration) -> i64 {
-    let ticks = duration.as_nanos() * u128::from(VIDEO_TIMESCALE) / 1_000_000_000;
-    i64::try_from(ticks).unwrap_or(i64::MAX / 4)
 }
 
 #[cfg(test)]

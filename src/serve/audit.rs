@@ -179,8 +179,11 @@ impl Audit {
             "{} {:?} from {}: {} {} {} {}",
             entry.kind, entry.who, entry.from, entry.method, entry.path, entry.status, entry.outcome
         );
-        let sent = self.lines.as_ref().map(|lines| lines.try_send(entry));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = match &self.lines {
+            Some(lines) => lines.try_send(entry).is_ok(),
+            None => false,
+        };
+        if !sent {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -131,11 +131,7 @@ fn rows(data: &Path) -> Vec<String> {
         )
         .expect("the tables");
     let own = |name: &&str| ["id", "rendition"].contains(name);
-    let names: Vec<String> = select
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let names: Vec<String> = select.column_names().map(str::to_owned).collect();
     let row = |row: &rusqlite::Row<'_>| {
         let mut text = String::new();
         for (at, name) in names.iter().enumerate() {
