@@ -18,13 +18,10 @@ CAMERA_PACKAGES=(
 # The dashboard: Node.js 18 or newer builds it. Only where there is none yet, from wherever it came.
 WEB_PACKAGES=(nodejs npm)
 # What ./test uses besides. Chromium: the dashboard is tested in a real browser. GStreamer's tools and parsers: it
-# plays what is recorded.
-# systemd: its tools check the unit, whether or not it runs here.
+# plays what is recorded. systemd: its tools check the unit, whether or not it runs here. curl and openssl: HTTPS as
+# others speak it.
 CHECK_PACKAGES=(
-  chromium python3-venv shellcheck systemd util-linux
-# plays what is recorded. curl and openssl: HTTPS as others speak it.
-CHECK_PACKAGES=(
-  chromium curl openssl python3-venv shellcheck util-linux
+  chromium curl openssl python3-venv shellcheck systemd util-linux
   gstreamer1.0-plugins-bad gstreamer1.0-tools
 )
 # scripts/package.sh: what a binary depends on, and the tool that installs wheels.

@@ -208,7 +208,7 @@ fn main() {
             true => name == **filter,
             false => name.contains(filter.as_str()),
         };
-        filters.is_empty() || filters.iter().any(|f| fits(f))
+        filters.is_empty() || filters.iter().any(fits)
     };
     // A filter may name a fault: its scenario runs.
     let wanted = |s: &&Scenario| fits(s.name) || s.faults.iter().any(|fault| fits(fault.name));

@@ -164,11 +164,7 @@ impl Ring {
         let slot = &self.slots[usize::from(entry.slot)];
         let value = slot.payload[0].get();
         assert_eq!([value, slot.payload[1].get()], words, "torn");
-        let known = self
-            .published
-            .borrow()
-            .iter()
-            .any(|p| *p == (entry.sequence, value));
+        let known = self.published.borrow().contains(&(entry.sequence, value));
         assert!(known, "frame {} was never published", entry.sequence);
         self.held.borrow_mut()[who][which] = Some(Held {
             slot: entry.slot,
