@@ -1,7 +1,7 @@
 //! System calls by what they are for. Which kind of process has which, `seccomp` says; those with
 //! conditions on their arguments are in `rules`.
 //!
-//! The lists are wider than what was seen (`strace -f` of each kind): the C library of another release
+//! The lists are wider than what the tests need, which run with `kill`: the C library of another release
 //! takes another call for the same thing, and a process that is refused memory or a clock is worse than
 //! one that could have asked for a timer. What a list must never have: a way to another process, to a
 //! file by its name, to another kind of socket, or into a young part of the kernel.
