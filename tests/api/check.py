@@ -4,7 +4,8 @@ against the description: `schemathesis`, with all of its checks.
     check.py CAMRING SCHEMATHESIS [ARGUMENTS OF SCHEMATHESIS…]
 
 CAMRING is the daemon's binary; SCHEMATHESIS the program `st`. $CAMRING_API_EXAMPLES: how many requests
-of each kind are made up for each operation. $CAMRING_API_TOKEN=1: there are users, and it comes with a token. Ends with a line as unittest prints it, for ./test to count.
+of each kind are made up for each operation. $CAMRING_API_TOKEN=1: there are
+users, and it comes with a token. Ends with a line as unittest prints it, for ./test to count.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ afterAll(async () => {
 
 afterEach(() => {
   // The browser itself notes each answer of 401.
-  const lines = browser.complaints.splice(0).filter((each) => !/status of 401/.test(each));
+  const lines = browser.complaints.splice(0).filter((each) => !each.includes('status of 401'));
   expect(lines).toEqual([]);
 });
 
