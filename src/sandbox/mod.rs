@@ -162,8 +162,13 @@ fn one_thread() -> io::Result<()> {
     }
 }
 
-/// Whether a folder that a profile names has been replaced since: what was allowed was the old one, and
-/// the process must begin anew. Reads the folder.
+/// Whether a folder that a profile names has been replaced or taken away since: what was allowed was the old
+/// one, another may not even be made, and the process must begin anew. Reads the folder.
 pub fn is_shut_out(folder: &Path) -> bool {
-    fs::read_dir(folder).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    fs::read_dir(folder).is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound
+        )
+    })
 }
