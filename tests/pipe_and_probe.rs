@@ -184,8 +184,10 @@ fn probe_says_what_a_camera_sends() {
             (&video["width"], &video["height"]),
             (&640.into(), &360.into())
         );
-        // By the camera's clock, so a loaded machine does not show.
-        assert_eq!(measured["fps"], fps, "{all}");
+        // By the camera's clock, so a loaded machine does not show, but for a picture or two that the camera
+        // itself leaves out when it cannot keep up.
+        let off = measured["fps"].as_f64().expect("a rate") - fps;
+        assert!((-fps / 20.0..=0.01).contains(&off), "{all}");
         assert_eq!(
             (&measured["gop_min"], &measured["gop_max"]),
             (&gop.into(), &gop.into()),
