@@ -52,8 +52,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
 
-    /// How logs are written: auto, text, json, journal [default: $CAMRING_LOG_FORMAT, then [log] format
-    /// of the configuration, then auto]
+    /// How logs are written: auto, text, json, journal [default: $CAMRING_LOG_FORMAT, then log.format of
+    /// the configuration, then auto]
     #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<config::LogFormat>,
 }

@@ -19,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 
-/// What `npm run build` in `web/` made; read from the folder itself in debug builds.
+/// What `npm run build` in `web/` made; in debug builds, too: the server's sandbox reads no folder of
+/// sources.
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 struct Built;
@@ -64,7 +65,7 @@ async fn icon(headers: HeaderMap) -> Response {
 }
 
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
-    // In debug builds the folder itself is read: no way out of it, whatever rust-embed checks.
+    // No way out of what is embedded, whatever rust-embed checks.
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return StatusCode::NOT_FOUND.into_response();
     }

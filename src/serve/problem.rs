@@ -165,6 +165,11 @@ pub async fn middleware(request: Request, next: Next) -> Response {
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
+    // A page for people is one already.
+    let page = response.headers().get(header::CONTENT_TYPE);
+    if page.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return response;
+    }
     let (mut parts, body) = response.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
