@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -31,6 +31,7 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
     let is_api = request.uri().path().starts_with("/api/v1/");
     let is_asset = request.uri().path().starts_with("/assets/");
     let mut response = next.run(request).await;
+    let unchanged = response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     let is_page = headers
         .get(header::CONTENT_TYPE)
@@ -38,10 +39,14 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
     let mut set = |name: HeaderName, value: &'static str| {
         headers.insert(name, HeaderValue::from_static(value));
     };
-    set(
-        header::CONTENT_SECURITY_POLICY,
-        if is_page { PAGE } else { DATA },
-    );
+    // A browser replaces what it kept by the headers of a 304, which says nothing of its kind: the policy of
+    // data would block the page that it is for.
+    if !unchanged {
+        set(
+            header::CONTENT_SECURITY_POLICY,
+            if is_page { PAGE } else { DATA },
+        );
+    }
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::X_FRAME_OPTIONS, "DENY");

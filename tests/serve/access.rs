@@ -309,6 +309,14 @@ fn every_answer_tells_browsers_what_not_to_do() {
         // Not without TLS.
         assert_eq!(answer.header("strict-transport-security"), "", "{path}");
     }
+    // What a browser has kept stays under the policy that came with it.
+    let icon = server.get("/favicon.svg");
+    let known = [("If-None-Match", icon.header("etag"))];
+    let again = server.request("GET", "/favicon.svg", &known, b"");
+    assert_eq!(
+        (again.status, again.header("content-security-policy")),
+        (304, "")
+    );
     assert_eq!(
         server.get("/api/v1/cameras").header("cache-control"),
         "no-store"
