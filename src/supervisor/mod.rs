@@ -188,6 +188,16 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
         Err(error) => tracing::warn!("the limit of open descriptors stays as it is: {error}"),
     }
     let allowed = sys::cpu::allowed().map_err(system("see which cores are allowed"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(policy::RESOLVERS + policy::FILE_THREADS)
+        .build()
+        .map_err(system("start the runtime"))?;
+    // Before there is anything to clear away: from here on a signal ends it in order.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(system("listen to signals"))?
+    };
     let group = options.group.as_deref();
     let place = Place::take(&site.runtime_dir, &site.attach_socket(), group)?;
     let swept = health::sweep_stale();
@@ -195,32 +205,24 @@ pub fn run(site: Site, options: &Options) -> Result<(), RunError> {
         tracing::info!("removed {swept} health pages of a daemon that was killed");
     }
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(policy::RESOLVERS + policy::FILE_THREADS)
-        .build()
-        .map_err(system("start the runtime"))?;
     let (spawn, children) = mpsc::unbounded_channel();
     let supervisor = Rc::new(Supervisor::new(site, allowed, options, spawn));
     let tasks = LocalSet::new();
-    let result = tasks.block_on(&runtime, async {
-        let signals = Signals::new().map_err(system("listen to signals"))?;
+    tasks.block_on(&runtime, async {
         tracing::info!(
             site = %supervisor.site().name,
             cameras = supervisor.cameras().len(),
             runtime_dir = %place.dir().display(),
             "running"
         );
-        let let_in = tokio::task::spawn_local(supervisor.clone().let_in(place));
+        tokio::task::spawn_local(supervisor.clone().let_in(place));
         supervisor.clone().work(signals, children).await;
-        Ok(let_in)
     });
     // Clients are hung up on, and the socket goes, before the lock does: with the task that has them.
     drop(tasks);
-    let result = result.map(drop);
     // A lookup may still hang in libc: not waited for.
     runtime.shutdown_background();
-    result
+    Ok(())
 }
 
 impl Supervisor {
