@@ -34,8 +34,8 @@ LONGEST = (
 ALONE_OF = frozenset({"faults", "hostile", "recording"})
 # A program that hangs is ended, so that the others are heard.
 PATIENCE_S = 1800
-# Of each failure, at the end.
-LINES, WIDTH = 14, 400
+# At the end: of each panic, of each program, of each line.
+LINES, MOST, WIDTH = 14, 60, 400
 ENDED = "ended by rust_tests.py: it hung"
 
 
@@ -166,7 +166,7 @@ def digest(output: str) -> list[str]:
         if left > 0 or re.match(r"test .* FAILED|test result: FAILED", line):
             found.append(line[:WIDTH])
         left -= 1
-    return found or [line[:WIDTH] for line in lines[-LINES:]]
+    return found[-MOST:] or [line[:WIDTH] for line in lines[-LINES:]]
 
 
 def main() -> int:
