@@ -48,7 +48,12 @@ dashboard_packages web
 build_dashboard web
 
 heading "building camring ($profile)"
-cargo build --profile "$profile" --locked --package camring --bin camring
+if [[ $profile == dev ]]; then
+  # Of the whole workspace, or it would be built anew: with fewer features than ./test has it.
+  cargo build --locked --workspace --exclude camring-python --bin camring --example manual
+else
+  cargo build --profile "$profile" --locked --package camring --bin camring
+fi
 
 heading "man pages, completions, licences"
 made=$target/$packed/package

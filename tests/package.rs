@@ -202,3 +202,17 @@ fn the_reference_names_every_command() {
         }
     }
 }
+
+/// Debian 12's npm (9.2) cannot read a lock file beside overrides that name another package: `npm ci` says that there
+/// is none. The Dockerfile and ./run build the dashboard with it.
+#[test]
+fn the_dashboard_is_built_by_debians_npm() {
+    let text = fs::read_to_string(root().join("web/package.json")).unwrap();
+    let package: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(package.get("overrides"), None);
+    let node = package["engines"]["node"].as_str();
+    assert!(
+        node.is_some_and(|node| node.starts_with(">=18.")),
+        "{node:?}"
+    );
+}
