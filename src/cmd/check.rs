@@ -53,7 +53,13 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
         print(&systemd::drop_in(&read, &systemd::lookup, &servers))?;
         return Ok(());
     }
-    let loaded = config::read(global.config.as_deref())?;
+    let (loaded, unread) = config::read_outside(global.config.as_deref())?;
+    if !unread.is_empty() {
+        let names = Vec::from_iter(unread).join(", ");
+        complain(&format!(
+            "note: not looked at, as only the service has them (LoadCredential=): the credentials {names}\n"
+        ));
+    }
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
