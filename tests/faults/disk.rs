@@ -167,10 +167,12 @@ fn disk(run: &mut Run) {
     });
 
     for (name, step, paused) in [
-        ("clock-forward", 7200, "the clock was set forward by 2 h"),
-        ("clock-back", -3600, "the clock was set back by 3 h"),
+        ("clock-forward", 7200, "the clock was set forward by"),
+        ("clock-back", -3600, "the clock was set back by"),
     ] {
         run.fault(name, |shows| {
+            // A server that has just begun knows no other clock: it must have looked at this one.
+            world.until_answered("/api/v1/disk", 200, "\"last_pass\":\"");
             let before = dates(&world);
             shim.clock(step);
             // What is kept for an hour would be two hours old, were the clock believed.
