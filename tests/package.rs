@@ -148,6 +148,7 @@ fn the_package_lists_files_that_are_there() {
     for text in [
         "packaging/debian/postinst",
         "packaging/debian/edit-cameras.conf",
+        "packaging/debian/hardware-decoding.conf",
     ] {
         let text = fs::read_to_string(root().join(text)).unwrap();
         for word in text

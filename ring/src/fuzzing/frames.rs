@@ -322,7 +322,8 @@ fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         }
         ring.unchanged();
     }
-    // Everybody lets go: only what is visible is not free.
+    // Everybody lets go, and does nothing any more: only what is visible is not free.
+    ring.script.set(None);
     for slot in reserved {
         writer.release(slot);
     }

@@ -13,6 +13,8 @@ use crate::sync::{AtomicU64, Ordering, Sound};
 
 /// More than two steps of growth.
 const CAPACITY: u64 = 640 << 10;
+/// Most words of the other rings: whatever units do to each other, they do in little room.
+const SMALL_WORDS: u64 = 64;
 /// Most bytes that one input appends.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -34,6 +36,7 @@ struct Ring {
     /// What the unit that is being appended will take.
     region: Cell<(u64, u64)>,
     scratch: RefCell<Vec<u8>>,
+    pattern: Vec<u8>,
 }
 
 /// Where the writer died: the words that it was about to change.
@@ -94,9 +97,20 @@ fn load(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }
 
-/// Every word of a unit says which it is, so that none can be taken for another's.
-fn word_of(sequence: u64, index: u64) -> u64 {
-    (sequence << 32 | index).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// Words of one unit that are in no other; longer ones exist in large rings only.
+const OWN_WORDS: u64 = SMALL_WORDS + 1;
+/// Units that differ from each other: more than one input appends.
+const OWN_UNITS: u64 = 256;
+
+/// What units are made of. Every word says where it is, so that none can be taken for another's.
+fn pattern() -> Vec<u8> {
+    (0..OWN_UNITS * OWN_WORDS + CAPACITY / 8)
+        .flat_map(|index| {
+            (index + 1)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_le_bytes()
+        })
+        .collect()
 }
 
 fn len_of(entry: &[u64; UNIT_WORDS]) -> u64 {
@@ -117,7 +131,14 @@ impl Ring {
             death: RefCell::default(),
             region: Cell::new((0, 0)),
             scratch: RefCell::default(),
+            pattern: pattern(),
         }
+    }
+
+    /// The bytes of a unit.
+    fn unit(&self, sequence: u64, len: u64) -> &[u8] {
+        let from = (sequence % OWN_UNITS * OWN_WORDS * 8) as usize;
+        &self.pattern[from..][..len as usize]
     }
 
     fn refresh(&self, units: u64, capacity: u64) {
@@ -196,15 +217,8 @@ impl Ring {
         });
         let given = match unit {
             Read::Unit(Some(len)) => {
-                let mut index = 0;
-                let mut words = bytes[..len as usize].chunks_exact(8);
-                for word in &mut words {
-                    let expected = word_of(sequence, index).to_le_bytes();
-                    assert_eq!(word, expected, "unit {sequence} is torn at word {index}");
-                    index += 1;
-                }
-                let rest = words.remainder();
-                assert_eq!(rest, &word_of(sequence, index).to_le_bytes()[..rest.len()]);
+                let whole = bytes[..len as usize] == *self.unit(sequence, len);
+                assert!(whole, "unit {sequence} of {len} bytes is torn");
                 true
             }
             Read::Unit(None) => panic!("unit {sequence} was given out with another's entry"),
@@ -241,7 +255,7 @@ fn run(ring: &Ring, u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let large = u.arbitrary::<u8>()? == 0x4c;
     let capacity = match large {
         true => CAPACITY,
-        false => 8 * (1 + u64::from(u.arbitrary::<u8>()?)),
+        false => 8 * (1 + u64::from(u.arbitrary::<u8>()?) % SMALL_WORDS),
     };
     ring.refresh(units, capacity);
     let resume = || Log::resume(ring, capacity, |entry| entry[7] == 1);
@@ -320,15 +334,11 @@ fn append(ring: &Ring, log: &mut Log, group: &mut Group, len: u64, key: bool) ->
         place.offset + len <= place.wrap.next_multiple_of(8) && place.wrap <= ring.capacity.get()
     );
     ring.region.set((place.offset, len));
-    let mut bytes = vec![0; len.next_multiple_of(8) as usize];
-    for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&word_of(sequence, index as u64).to_le_bytes());
-    }
     let mut entry = [0; UNIT_WORDS];
     entry[2] = len;
     entry[7] = key.into();
     assert_eq!(len_of(&entry), len);
-    let appended = log.append(ring, place, entry, &bytes[..len as usize], key);
+    let appended = log.append(ring, place, entry, ring.unit(sequence, len), key);
     assert_eq!(appended, Some(sequence));
     if key {
         *group = Group {
