@@ -113,6 +113,8 @@ pub struct Plan {
     attach_socket: PathBuf,
     /// `None`: off.
     http_listen: Option<SocketAddr>,
+    #[serde(skip)]
+    http_scheme: &'static str,
     cores: Vec<u32>,
     streams: Vec<PlannedStream>,
     memory: PlannedMemory,
@@ -233,6 +235,7 @@ impl Plan {
             memory,
             recordings: PlannedRecordings::new(site, Disk::of(&site.data_dir)),
             http_listen: site.http.listen,
+            http_scheme: site.http.scheme(),
             sandbox: SandboxStatus::with(site.sandbox, machine.sandbox),
             processes: PlannedProcesses {
                 needed: site.processes(),
@@ -419,7 +422,7 @@ impl Plan {
             show_cores(&self.cores),
             self.attach_socket.display(),
             match self.http_listen {
-                Some(listen) => format!("http://{listen}/"),
+                Some(listen) => format!("{}://{listen}/", self.http_scheme),
                 None => "off".to_owned(),
             }
         );
