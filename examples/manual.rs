@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `camring.1`, a page for each command, and `camring.toml.5`. Returns what was written.
+/// `camring.1`, a page for each command and those below it, and `camring.toml.5`. Returns what was written.
 ///
 /// # Errors
 /// The folder cannot be made, or a file in it not be written.
@@ -56,9 +56,10 @@ pub fn man(folder: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let mut cli = Cli::command().disable_help_flag(true);
     cli.build();
-    write("camring.1".into(), page(&cli, "camring")?)?;
-    for command in cli.get_subcommands().filter(|c| !c.is_hide_set()) {
-        let name = format!("camring-{}", command.get_name());
+    let mut left = vec![("camring".to_owned(), &cli)];
+    while let Some((name, command)) = left.pop() {
+        let parts = command.get_subcommands().filter(|c| !c.is_hide_set());
+        left.extend(parts.map(|part| (format!("{name}-{}", part.get_name()), part)));
         write(format!("{name}.1"), page(command, &name)?)?;
     }
     write("camring.toml.5".into(), config_page())?;
@@ -67,7 +68,7 @@ pub fn man(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn page(command: &clap::Command, name: &str) -> io::Result<Vec<u8>> {
     // As it is called, `camring run`; the page's own name has a hyphen, which `man camring run` looks for.
-    let called = name.replacen('-', " ", 1);
+    let called = name.replace('-', " ");
     // clap wants a name that lives for ever.
     let lasting: &'static str = name.to_owned().leak();
     let command = command

@@ -23,12 +23,12 @@ Python wheel. They are in FOLDER/package; FOLDER is $CARGO_TARGET_DIR, or target
 END
 }
 
-wheel=yes profile=release built=release
+wheel=yes profile=release built=release packed=release
 while (($#)); do
   case $1 in
     -h | --help) usage && exit ;;
     --no-wheel) wheel='' ;;
-    --debug) profile=dev built=debug ;;
+    --debug) profile=dev built=debug packed=unoptimised ;;
     *) give_up "unknown argument $1; see scripts/package.sh --help" ;;
   esac
   shift
@@ -48,15 +48,18 @@ dashboard_packages web
 build_dashboard web
 
 heading "building camring ($profile)"
-cargo build --profile "$profile" --locked --package camring --bin camring
+# In one go, and of the whole workspace: with the features that ./test has it with, and nothing is built twice.
+cargo build --profile "$profile" --locked --workspace --exclude camring-python --bin camring --example manual
 
 heading "man pages, completions, licences"
-made=$target/$built/package
+made=$target/$packed/package
 rm -rf "$made"
 mkdir -p "$made/doc"
-cargo run --quiet --locked --package camring --example manual -- man "$made/man" >/dev/null
+# cargo-deb makes packages of releases, not of the dev profile: it finds that program as another profile's.
+[[ $packed == "$built" ]] || ln -f "$target/$built/camring" "$target/$packed/camring"
+"$target/$built/examples/manual" man "$made/man" >/dev/null
 gzip -9n "$made/man"/*
-cargo run --quiet --locked --package camring --example manual -- completions "$made/completions" >/dev/null
+"$target/$built/examples/manual" completions "$made/completions" >/dev/null
 python3 scripts/notices.py . | gzip -9n >"$made/doc/third-party.txt.gz"
 gzip -9n <CHANGELOG.md >"$made/doc/CHANGELOG.md.gz"
 version=$(cargo metadata --locked --no-deps --format-version 1 |
@@ -69,7 +72,7 @@ heading "the Debian package"
 mkdir -p "$target/package"
 rm -f "$target/package"/camring_*.deb
 # shellcheck disable=SC2154  # cargo_deb sets it
-SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$profile" --locked --package camring --output "$target/package/"
+SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$packed" --locked --package camring --output "$target/package/"
 
 if [[ -n $wheel ]]; then
   heading "the Python wheel"

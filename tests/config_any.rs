@@ -101,8 +101,9 @@ proptest! {
     fn a_damaged_shipped_file_is_a_site_or_an_explanation(
         at in 0..SHIPPED.len(), cut in 0..200_usize, with in "[ -~\n]{0,4}",
     ) {
-        let end = (at + cut).min(SHIPPED.len());
-        never_panics(&format!("{}{with}{}", &SHIPPED[..at], &SHIPPED[end..]));
+        let from = SHIPPED.floor_char_boundary(at);
+        let to = SHIPPED.ceil_char_boundary((at + cut).min(SHIPPED.len()));
+        never_panics(&format!("{}{with}{}", &SHIPPED[..from], &SHIPPED[to..]));
     }
 
     #[test]

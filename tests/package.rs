@@ -18,30 +18,39 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn commands() -> Vec<String> {
-    let cli = Cli::command();
-    let shown = cli.get_subcommands().filter(|c| !c.is_hide_set());
-    let names: Vec<String> = shown.map(|c| c.get_name().to_owned()).collect();
-    assert!(names.len() > 5, "{names:?}");
-    names
+/// `run`, …, `user`, `user hash`, …; with the options of each.
+fn commands() -> Vec<(String, Vec<String>)> {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut found = Vec::new();
+    let mut left = vec![(String::new(), &cli)];
+    while let Some((above, command)) = left.pop() {
+        for part in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let name = format!("{above} {}", part.get_name()).trim().to_owned();
+            let shown = part.get_arguments().filter(|option| !option.is_hide_set());
+            let long = shown.filter_map(|option| option.get_long().map(str::to_owned));
+            found.push((name.clone(), long.filter(|long| long != "help").collect()));
+            left.push((name, part));
+        }
+    }
+    assert!(
+        found.iter().any(|(name, _)| name == "token new"),
+        "{found:?}"
+    );
+    found
 }
 
 #[test]
 fn every_command_and_the_configuration_have_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     let made = manual::man(folder.path()).unwrap();
-    for name in commands() {
-        let page = fs::read_to_string(folder.path().join(format!("camring-{name}.1"))).unwrap();
+    for (name, options) in commands() {
+        let file = format!("camring-{}.1", name.replace(' ', "-"));
+        let page = fs::read_to_string(folder.path().join(&file)).unwrap();
         assert!(page.contains(&format!("\\fBcamring {name}\\fR")), "{page}");
-        let mut cli = Cli::command();
-        cli.build();
-        let options = cli.find_subcommand(&name).unwrap().get_arguments();
-        for option in options.filter(|option| !option.is_hide_set()) {
-            let Some(long) = option.get_long().filter(|long| *long != "help") else {
-                continue;
-            };
+        for long in options {
             let written = format!("\\-\\-{}", long.replace('-', "\\-"));
-            assert!(page.contains(&written), "camring-{name}(1) lacks --{long}");
+            assert!(page.contains(&written), "{file} lacks --{long}");
         }
     }
     let keys = fs::read_to_string(folder.path().join("camring.toml.5")).unwrap();
@@ -75,8 +84,15 @@ fn completions_know_every_command() {
     let made = manual::completions(folder.path()).unwrap();
     for file in &made {
         let text = fs::read_to_string(file).unwrap();
-        for name in commands() {
-            assert!(text.contains(&name), "{}: {name}", file.display());
+        for (name, options) in commands() {
+            let last = name.rsplit(' ').next().unwrap_or_default().to_owned();
+            for word in options.iter().chain([&last]) {
+                assert!(
+                    text.contains(word.as_str()),
+                    "{}: {name}: {word}",
+                    file.display()
+                );
+            }
         }
     }
     let script = "source \"$1\"; COMP_WORDS=(camring sna); COMP_CWORD=1; _camring camring sna camring; \
@@ -132,6 +148,7 @@ fn the_package_lists_files_that_are_there() {
     for text in [
         "packaging/debian/postinst",
         "packaging/debian/edit-cameras.conf",
+        "packaging/debian/hardware-decoding.conf",
     ] {
         let text = fs::read_to_string(root().join(text)).unwrap();
         for word in text
@@ -151,4 +168,52 @@ fn the_package_lists_files_that_are_there() {
             "{script}"
         );
     }
+}
+
+/// The page is an overview: every command is in it, and no option that there is not.
+#[test]
+fn the_reference_names_every_command() {
+    let text = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
+    let known = commands();
+    for (name, _) in &known {
+        let below = known
+            .iter()
+            .any(|(other, _)| other.starts_with(&format!("{name} ")));
+        let listed = text.contains(&format!("| `camring {name}"));
+        assert!(
+            listed || below,
+            "docs/reference/cli.md lacks camring {name}"
+        );
+    }
+    for row in text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `camring "))
+    {
+        let called = row.split('`').next().unwrap_or_default();
+        let found = known
+            .iter()
+            .filter(|(name, _)| called.starts_with(name.as_str()));
+        let (_, options) = found.max_by_key(|(name, _)| name.len()).unwrap();
+        let named = called.split("--").skip(1);
+        for option in named.map(|rest| rest.split([' ', ']', '`']).next().unwrap_or_default()) {
+            assert!(
+                options.iter().any(|long| long == option),
+                "camring {called}: --{option}"
+            );
+        }
+    }
+}
+
+/// Debian 12's npm (9.2) cannot read a lock file beside overrides that name another package: `npm ci` says that there
+/// is none. The Dockerfile and ./run build the dashboard with it.
+#[test]
+fn the_dashboard_is_built_by_debians_npm() {
+    let text = fs::read_to_string(root().join("web/package.json")).unwrap();
+    let package: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(package.get("overrides"), None);
+    let node = package["engines"]["node"].as_str();
+    assert!(
+        node.is_some_and(|node| node.starts_with(">=18.")),
+        "{node:?}"
+    );
 }

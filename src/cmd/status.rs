@@ -148,7 +148,11 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
         cameras.len(),
         bytes(&status["memory"]["rings_bytes"]),
         http.map_or_else(String::new, |address| format!(
-            ", http://{}/",
+            ", {}://{}/",
+            match status["http"]["scheme"].as_str() {
+                Some("https") => "https",
+                _ => "http",
+            },
             plain(address)
         )),
     )
@@ -160,6 +164,9 @@ fn trouble(status: &Value) -> Vec<String> {
     let http = &status["http"];
     if let Some(state @ ("failed" | "backoff")) = http["state"].as_str() {
         lines.push(format!("  └ http {state}: {}", text(&http["reason"])));
+    }
+    if let Some(trouble) = http["certificate"]["trouble"].as_str() {
+        lines.push(format!("  └ the certificate {}", plain(trouble)));
     }
     let config = &status["config"];
     if let Some(error) = config["error"].as_str() {
@@ -336,7 +343,8 @@ yard        backoff    -      -            -     -          -     -       -     
     fn recordings_have_a_column_where_there_are_any_and_trouble_a_line() {
         let status = json!({
             "site": "demo", "uptime_ms": 5000, "memory": {"rings_bytes": 0},
-            "http": {"state": "failed", "reason": "the port is taken", "address": null},
+            "http": {"state": "failed", "reason": "the port is taken", "address": null,
+                "certificate": {"expires": "", "trouble": "expired 3 days ago"}},
             "config": {"error": "error: `depth` is out of range\n more", "last": "2026-11-21T09:00:00.000Z"},
             "cameras": [
                 {"name": "a", "state": "streaming", "recording": {"state": "recording", "reason": "x"}},
@@ -347,16 +355,17 @@ yard        backoff    -      -            -     -          -     -       -     
         let table = table(&status, None);
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[1], "  └ http failed: the port is taken");
+        assert_eq!(lines[2], "  └ the certificate expired 3 days ago");
         assert!(
-            lines[2].ends_with("holds: error: `depth` is out of range"),
+            lines[3].ends_with("holds: error: `depth` is out of range"),
             "{table}"
         );
         let ends = |line: usize, word: &str| assert!(lines[line].ends_with(word), "{table}");
-        ends(3, "  RECORDING");
-        ends(4, "  recording");
-        ends(5, "  disk-full");
-        assert_eq!(lines[6], "  └ recording: no room");
-        ends(7, "  -");
+        ends(4, "  RECORDING");
+        ends(5, "  recording");
+        ends(6, "  disk-full");
+        assert_eq!(lines[7], "  └ recording: no room");
+        ends(8, "  -");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The device that decodes instead of the processor, if there is one.
 //!
 //! Promises: whatever it is, a reader without it decodes in software, and says why.
-//! Must be called before a reader gives up what it does not need: drivers open files.
+//! Drivers open files and devices, whenever a decoder is made: the sandbox of a reader that may use one
+//! lets it ([`is_wanted`]).
 #![deny(unsafe_code)]
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::DecodeBackend;
 use crate::health::Health;
 use crate::media::{HardwareDevice, HardwareKind};
+use crate::sandbox;
 
 /// The kinds to try, in order.
 pub fn kinds(backend: DecodeBackend) -> &'static [HardwareKind] {
@@ -23,10 +25,24 @@ pub fn kinds(backend: DecodeBackend) -> &'static [HardwareKind] {
     }
 }
 
+/// Whether a device is to be tried: one that is asked for by name, to say why it cannot be; with `auto`
+/// only where there is something to open, so that other readers have the stricter sandbox.
+pub fn is_wanted(backend: DecodeBackend) -> bool {
+    match backend {
+        DecodeBackend::Software => false,
+        DecodeBackend::Auto => sandbox::devices().next().is_some(),
+        _ => true,
+    }
+}
+
 /// Opens the first that can be opened. Where one was asked for by name and cannot be, that counts as a
 /// fallback; with `auto`, a machine without any is as it should be.
 pub fn open(backend: DecodeBackend, health: &Health) -> Option<Arc<HardwareDevice>> {
-    for kind in kinds(backend) {
+    let kinds = match is_wanted(backend) {
+        true => kinds(backend),
+        false => &[],
+    };
+    for kind in kinds {
         match HardwareDevice::open(*kind, None) {
             Ok(device) => {
                 tracing::debug!(%kind, "decodes on hardware");

@@ -277,7 +277,7 @@ fn prepare(
     let camera = start.camera;
     let profile = Profile::Reader {
         port: network::source_config(&camera).port(),
-        device: false,
+        devices: hardware::is_wanted(camera.decode.backend),
     };
     ticks::start();
     // Before the sandbox: it makes a pair of sockets.

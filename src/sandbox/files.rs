@@ -37,7 +37,7 @@ fn write() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// Devices that encode.
+/// Devices that decode and encode.
 const DEVICES: [&str; 3] = ["dri", "nvidia", "video"];
 
 /// Closes off what the profile does not name. Returns the version of Landlock; an error where there
@@ -66,10 +66,20 @@ fn restrict(profile: &Profile) -> Result<(), RulesetError> {
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?;
     let rules = match profile {
-        Profile::Reader { port, .. } => {
-            rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?
+        Profile::Reader { port, devices } => {
+            let rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+            match devices {
+                true => drivers(rules)?,
+                false => rules,
+            }
         }
-        Profile::Recorder { folder, devices } => recorder(rules, folder, *devices)?,
+        Profile::Recorder { folder, devices } => {
+            let rules = allow(rules, folder, write())?;
+            match devices {
+                true => drivers(rules)?,
+                false => rules,
+            }
+        }
         Profile::Server {
             data_dir,
             read,
@@ -103,16 +113,8 @@ fn allow(
     }
 }
 
-fn recorder(
-    rules: RulesetCreated,
-    folder: &Path,
-    devices: bool,
-) -> Result<RulesetCreated, RulesetError> {
-    let mut rules = allow(rules, folder, write())?;
-    if !devices {
-        return Ok(rules);
-    }
-    // Drivers are libraries, and ask the system what there is.
+/// Devices that decode and encode. Their drivers are libraries, and ask the system what there is.
+fn drivers(mut rules: RulesetCreated) -> Result<RulesetCreated, RulesetError> {
     for path in [
         "/usr",
         "/lib",
@@ -124,15 +126,20 @@ fn recorder(
         rules = allow(rules, path, read())?;
     }
     rules = allow(rules, "/dev", AccessFs::ReadDir)?;
-    for entry in fs::read_dir("/dev").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if DEVICES.iter().any(|device| name.starts_with(device)) {
-            let access = read() | AccessFs::WriteFile | AccessFs::IoctlDev;
-            rules = allow(rules, entry.path(), access)?;
-        }
+    for path in devices() {
+        let access = read() | AccessFs::WriteFile | AccessFs::IoctlDev;
+        rules = allow(rules, path, access)?;
     }
     Ok(rules)
+}
+
+/// What of this machine may decode or encode: `/dev/dri`, `/dev/nvidia0`, `/dev/video10`.
+pub fn devices() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        DEVICES.iter().any(|device| name.starts_with(device))
+    })
 }
 
 fn server(

@@ -25,18 +25,19 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Sandbox, SandboxMode};
 
+pub use files::devices;
 pub use kernel::{Kernel, SandboxStatus};
 
 /// What a process is for, and so what it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Receives and decodes a camera. Opens no file; TCP to one port, UDP.
+    /// Receives and decodes a camera. Opens no file (but with `devices`); TCP to one port, UDP.
     Reader {
         /// The port in the camera's URL.
         port: u16,
-        /// It has opened a device that decodes: any `ioctl` is allowed, and code that its driver makes.
-        /// Files stay closed: whatever the driver needs must be open, or in memory, before.
-        device: bool,
+        /// It may decode on a device, which it opens itself: any `ioctl` is allowed, code that its driver
+        /// makes, and to read what drivers are made of.
+        devices: bool,
     },
     /// Records a stream: writes below a folder, and attaches to the daemon.
     Recorder {

@@ -109,6 +109,17 @@ pub(super) fn executable() -> Result<Rules> {
     )?])?])
 }
 
+/// To make a file, or to empty one: this argument has the flags.
+pub(super) fn creation(flags: u8) -> Result<Rules> {
+    [O_CREAT, O_TRUNC, O_TMPFILE & !O_DIRECTORY]
+        .map(|flag| {
+            let set = SeccompCmpOp::MaskedEq(flag as u64);
+            rule(vec![int(flags, set, i64::from(flag))?])
+        })
+        .into_iter()
+        .collect()
+}
+
 /// `ioctl`s for devices: any but those for sockets, pipes and to ask whether something is a terminal.
 pub(super) fn devices() -> Result<Rules> {
     let usual = [

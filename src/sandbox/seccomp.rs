@@ -91,17 +91,28 @@ fn allowed(profile: &Profile, pid: u32) -> Result<List, BackendError> {
         SYS_sched_setaffinity,
     ]);
     match profile {
-        Profile::Reader { .. } => add(CONNECT),
+        Profile::Reader { devices, .. } => {
+            add(CONNECT);
+            if *devices {
+                add(OPEN);
+                add(OPEN_OLD);
+                add(DRIVER);
+            }
+        }
         Profile::Recorder { devices, .. } => {
             add(CONNECT);
+            add(OPEN);
+            add(OPEN_OLD);
             add(FILES);
             add(FILES_OLD);
             if *devices {
-                add(&[SYS_memfd_create, SYS_socketpair]);
+                add(DRIVER);
             }
         }
         Profile::Server { .. } => {
             add(CONNECT);
+            add(OPEN);
+            add(OPEN_OLD);
             add(FILES);
             add(FILES_OLD);
             add(SERVER);
@@ -148,14 +159,19 @@ fn refused(profile: &Profile, allowed: &List, pid: u32) -> Result<List, BackendE
         return Ok(list);
     }
     let drives = match profile {
-        Profile::Reader { device, .. } => *device,
-        Profile::Recorder { devices, .. } => *devices,
+        Profile::Reader { devices, .. } | Profile::Recorder { devices, .. } => *devices,
         Profile::Server { .. } | Profile::Worker => false,
     };
     if !drives {
         list.insert(SYS_mmap, rules::executable()?);
         list.insert(SYS_mprotect, rules::executable()?);
         list.insert(SYS_ioctl, rules::devices()?);
+    }
+    if let Profile::Reader { devices: true, .. } = profile {
+        // Opened, but not made: without Landlock, which says which files, this is what is left of it.
+        list.insert(SYS_openat, rules::creation(2)?);
+        #[cfg(target_arch = "x86_64")]
+        list.insert(SYS_open, rules::creation(1)?);
     }
     list.insert(SYS_prctl, rules::other_settings()?);
     list.insert(SYS_prlimit64, rules::others_limits(pid)?);
@@ -180,11 +196,11 @@ mod tests {
         vec![
             Profile::Reader {
                 port: 554,
-                device: false,
+                devices: false,
             },
             Profile::Reader {
                 port: 554,
-                device: true,
+                devices: true,
             },
             Profile::Recorder {
                 folder: "/".into(),

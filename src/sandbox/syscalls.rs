@@ -176,13 +176,27 @@ pub(super) const COMMON_OLD: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const COMMON_OLD: &[i64] = &[];
 
-/// Files by name, read and written. Landlock says which.
-pub(super) const FILES: &[i64] = &[
+/// Files by name, opened and looked at. Landlock says which.
+pub(super) const OPEN: &[i64] = &[
     SYS_openat,
-    SYS_openat2,
     SYS_faccessat,
     SYS_faccessat2,
     SYS_readlinkat,
+    SYS_statfs,
+];
+
+/// The same, as older programs call it.
+#[cfg(target_arch = "x86_64")]
+pub(super) const OPEN_OLD: &[i64] = &[SYS_open, SYS_access, SYS_readlink];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const OPEN_OLD: &[i64] = &[];
+
+/// What drivers of devices take besides.
+pub(super) const DRIVER: &[i64] = &[SYS_memfd_create, SYS_socketpair];
+
+/// Files made, changed and removed. Landlock says which.
+pub(super) const FILES: &[i64] = &[
+    SYS_openat2,
     SYS_mkdirat,
     SYS_unlinkat,
     SYS_renameat,
@@ -190,7 +204,6 @@ pub(super) const FILES: &[i64] = &[
     SYS_ftruncate,
     SYS_truncate,
     SYS_flock,
-    SYS_statfs,
     SYS_fchmod,
     SYS_fchmodat,
     SYS_fchown,
@@ -200,15 +213,7 @@ pub(super) const FILES: &[i64] = &[
 /// The same, as older programs call it.
 #[cfg(target_arch = "x86_64")]
 pub(super) const FILES_OLD: &[i64] = &[
-    SYS_open,
-    SYS_creat,
-    SYS_access,
-    SYS_readlink,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_unlink,
-    SYS_rename,
-    SYS_chmod,
+    SYS_creat, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_rename, SYS_chmod,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const FILES_OLD: &[i64] = &[];

@@ -1,7 +1,8 @@
 //! Cameras that do wrong, and the network between: a choice of `tests/hostile`, beside good ones that
 //! are recorded.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::camera::{Answer, Script};
@@ -172,7 +173,7 @@ fn scripts() -> Vec<(&'static str, Script, bool)> {
 fn deaf_listener() -> (TcpListener, Vec<std::net::TcpStream>) {
     use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     bind(&socket, &any).expect("a port");
     listen(&socket, 0).expect("a listener");
     let listener = TcpListener::from(socket);
@@ -187,19 +188,28 @@ fn deaf_listener() -> (TcpListener, Vec<std::net::TcpStream>) {
     (listener, held)
 }
 
+/// A port that is taken, so that nobody else gets it, at which nobody listens.
+fn silent_port() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    bind(&socket, &any).expect("a port");
+    let address = getsockname(&socket).expect("an address");
+    (socket, address.try_into().expect("an IP address"))
+}
+
 fn cameras(run: &mut Run) {
     let (deaf, held) = deaf_listener();
-    let refused = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url =
-        |listener: &TcpListener| format!("rtsp://{}/x", listener.local_addr().expect("an address"));
+    let (taken, refused) = silent_port();
+    let deaf_at = deaf.local_addr().expect("an address");
+    let url = |address: SocketAddr| format!("rtsp://{address}/x");
     let quick = "[camera.retry]\nconnect_timeout = \"3s\"\n";
     let more = [
-        table("connect-refused", &url(&refused), false),
-        table("connect-hangs", &url(&deaf), false) + quick,
+        table("connect-refused", &url(refused), false),
+        table("connect-hangs", &url(deaf_at), false) + quick,
         table("name-unknown", "rtsp://camera.invalid/x", false),
     ]
     .concat();
-    drop(refused);
     let mut world = World::start(&[], &more, scripts());
     for (name, state) in STATES {
         run.fault(name, |shows| match state {
@@ -214,7 +224,7 @@ fn cameras(run: &mut Run) {
         });
     }
     world.unharmed(Spares::All);
-    drop((deaf, held));
+    drop((deaf, held, taken));
     for (name, _) in STATES {
         if name.starts_with("camera-") || name == "network-cut" {
             world.victim(name).behave();

@@ -34,9 +34,11 @@ mod support;
 #[path = "../recording/tape.rs"]
 #[allow(dead_code)]
 mod tape;
+mod watcher;
 mod world;
 
-use std::panic::catch_unwind;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -61,7 +63,14 @@ pub struct Scenario {
 #[derive(Debug)]
 pub struct Run {
     scenario: &'static Scenario,
-    done: Vec<&'static str>,
+    passed: Vec<&'static str>,
+    not_here: Vec<&'static str>,
+    failed: bool,
+}
+
+thread_local! {
+    /// What this thread is about, for whoever reads of its panic.
+    static ABOUT: Cell<&'static str> = const { Cell::new("") };
 }
 
 impl Run {
@@ -70,19 +79,62 @@ impl Run {
         let of = self.scenario.faults.iter().find(|one| one.name == name);
         let of = of.unwrap_or_else(|| panic!("{name} is no fault of {}", self.scenario.name));
         let start = Instant::now();
+        let before = ABOUT.replace(of.name);
         fault(of.shows);
+        ABOUT.set(before);
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "test {}::{name} ... ok ({seconds:.1} s)",
             self.scenario.name
         );
-        self.done.push(of.name);
+        self.passed.push(of.name);
     }
 
-    /// A fault that cannot be brought about on this machine.
+    /// A fault that cannot be brought about on this machine: it has not passed.
     pub fn not_here(&mut self, name: &'static str, why: &str) {
-        println!("test {}::{name} ... not here: {why}", self.scenario.name);
-        self.done.push(name);
+        println!(
+            "test {}::{name} ... ignored, not here: {why}",
+            self.scenario.name
+        );
+        self.not_here.push(name);
+    }
+
+    /// The same, where something about this machine decides.
+    pub fn fault_where(
+        &mut self,
+        possible: Result<(), String>,
+        name: &'static str,
+        fault: impl FnOnce(&'static [&'static str]),
+    ) {
+        match possible {
+            Ok(()) => self.fault(name, fault),
+            Err(why) => self.not_here(name, &why),
+        }
+    }
+}
+
+/// What was said by panics of scenarios, to be said again at the end, where it is found.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// As much of a panic as is read. The log of the daemon follows where it happened.
+fn note(panic: &PanicHookInfo<'_>) {
+    const LINES: usize = 12;
+    const COLUMNS: usize = 400;
+    let text = panic.payload_as_str().unwrap_or("(no message)");
+    let at = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let mut said = format!(
+        "{} {} at {}:\n",
+        thread.name().unwrap_or("a thread of a test"),
+        ABOUT.get(),
+        at.unwrap_or_default()
+    );
+    for line in text.lines().take(LINES) {
+        said.extend("    ".chars().chain(line.chars().take(COLUMNS)));
+        said.push('\n');
+    }
+    if let Ok(mut all) = SAID.lock() {
+        all.push(said);
     }
 }
 
@@ -165,26 +217,27 @@ fn the_table_is_that_of_these_faults() {
     );
 }
 
-fn run(scenario: &'static Scenario) -> bool {
+fn run(scenario: &'static Scenario) -> Run {
     let start = Instant::now();
-    let ran = catch_unwind(|| {
-        let mut run = Run {
-            scenario,
-            done: Vec::new(),
-        };
+    let mut run = Run {
+        scenario,
+        passed: Vec::new(),
+        not_here: Vec::new(),
+        failed: false,
+    };
+    let ran = catch_unwind(AssertUnwindSafe(|| {
         (scenario.run)(&mut run);
         for fault in scenario.faults {
-            assert!(
-                run.done.contains(&fault.name),
-                "{} was left out",
-                fault.name
-            );
+            let done = run.passed.iter().chain(&run.not_here);
+            let times = done.filter(|done| **done == fault.name).count();
+            assert_eq!(times, 1, "{} was left out, or done twice", fault.name);
         }
-    });
-    let ended = if ran.is_ok() { "ok" } else { "FAILED" };
+    }));
+    run.failed = ran.is_err();
+    let ended = if run.failed { "FAILED" } else { "ok" };
     let seconds = start.elapsed().as_secs_f64();
     println!("test {} ... {ended} ({seconds:.1} s)", scenario.name);
-    ran.is_ok()
+    run
 }
 
 /// A thousand clients are a thousand descriptors, of this process too.
@@ -218,7 +271,13 @@ fn main() {
         return;
     }
     let table = "the_table_is_that_of_these_faults";
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        note(panic);
+        usual(panic);
+    }));
     let (mut passed, mut failed) = (0, Vec::new());
+    let mut not_here: Vec<&str> = Vec::new();
     if fits(table) {
         match catch_unwind(the_table_is_that_of_these_faults) {
             Ok(()) => passed += 1,
@@ -233,27 +292,40 @@ fn main() {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::SeqCst)) {
                     // In a thread of its own: its daemon dies with it.
-                    let ok = std::thread::scope(|inner| {
+                    let ran = std::thread::scope(|inner| {
                         let thread = std::thread::Builder::new().name(scenario.name.into());
                         let ran = thread.spawn_scoped(inner, || run(scenario));
-                        ran.expect("a thread").join().unwrap_or(false)
+                        ran.expect("a thread").join()
                     });
-                    results.lock().expect("no panic").push((scenario, ok));
+                    results.lock().expect("no panic").push((scenario.name, ran));
                 }
             });
         }
     });
-    for (scenario, ok) in results.into_inner().expect("no panic") {
-        match ok {
-            true => passed += scenario.faults.len(),
-            false => failed.push(scenario.name),
+    for (name, ran) in results.into_inner().expect("no panic") {
+        if let Ok(run) = &ran {
+            passed += run.passed.len();
+            not_here.extend(&run.not_here);
+        }
+        if ran.map_or(true, |run| run.failed) {
+            failed.push(name);
         }
     }
+    if !failed.is_empty() {
+        println!("\nfailures:");
+        for said in SAID.lock().map(|all| all.clone()).unwrap_or_default() {
+            println!("  {said}");
+        }
+    }
+    if !not_here.is_empty() {
+        println!("\nnot here: {}", not_here.join(", "));
+    }
+    failed.iter().for_each(|name| println!("    {name}"));
     let result = if failed.is_empty() { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {result}. {passed} passed; {} failed",
-        failed.len()
+        "\ntest result: {result}. {passed} passed; {} failed; {} ignored",
+        failed.len(),
+        not_here.len()
     );
-    failed.iter().for_each(|name| println!("    {name}"));
     std::process::exit(i32::from(!failed.is_empty()));
 }

@@ -69,11 +69,7 @@ fn site(run: &mut Run) {
         let config = world.reload();
         let error = config["error"].as_str().unwrap_or_default();
         assert!(error.contains(says), "{config}");
-        assert!(
-            world.log().matches(shows[0]).count() > times,
-            "{}",
-            world.log()
-        );
+        world.until_logged_again(shows[0], times);
         world.unharmed(Spares::All);
         if path.is_dir() {
             fs::remove_dir(&path).expect("an empty folder");

@@ -116,33 +116,34 @@ fn start(run: &mut Run) {
         world.unharmed(Spares::All);
     });
 
-    if rustix::process::geteuid().is_root() {
-        run.fault("proc-hidden", |shows| {
-            // Needs a mount namespace, so it has a daemon of its own.
-            let under = ["unshare", "--mount"];
-            let mut hidden = World::start(&under, "", vec![("victim", Script::default(), false)]);
-            let mount = |command: &[&str]| {
-                let pid = hidden.daemon.pid().to_string();
-                let done = Command::new("nsenter")
-                    .args(["-t", &pid, "--mount"])
-                    .args(command)
-                    .status();
-                assert!(done.expect("nsenter (util-linux)").success());
-            };
-            let before = hidden.pid("victim", "/pid", 0);
-            mount(&["mount", "-t", "tmpfs", "none", "/proc"]);
-            process::kill(before, Signal::SIGKILL);
-            hidden.until_logged_by_file(shows[0], 0);
-            hidden.until_frames(20);
-            mount(&["umount", "/proc"]);
-            hidden.pid("victim", "/pid", before);
-            hidden.until_streams("victim");
-            hidden.unharmed(Spares::All);
-            hidden.end(0);
-        });
-    } else {
-        run.not_here("proc-hidden", "only root may mount");
-    }
+    let unshared = Command::new("unshare").args(["--mount", "true"]).output();
+    let possible = match unshared {
+        Ok(output) if output.status.success() => Ok(()),
+        other => Err(format!("no mount namespace: {other:?}")),
+    };
+    run.fault_where(possible, "proc-hidden", |shows| {
+        // Needs a mount namespace, so it has a daemon of its own.
+        let under = ["unshare", "--mount"];
+        let mut hidden = World::start(&under, "", vec![("victim", Script::default(), false)]);
+        let mount = |command: &[&str]| {
+            let pid = hidden.daemon.pid().to_string();
+            let done = Command::new("nsenter")
+                .args(["-t", &pid, "--mount"])
+                .args(command)
+                .status();
+            assert!(done.expect("nsenter (util-linux)").success());
+        };
+        let before = hidden.pid("victim", "/pid", 0);
+        mount(&["mount", "-t", "tmpfs", "none", "/proc"]);
+        process::kill(before, Signal::SIGKILL);
+        hidden.until_logged_by_file(shows[0], 0);
+        hidden.until_frames(20);
+        mount(&["umount", "/proc"]);
+        hidden.pid("victim", "/pid", before);
+        hidden.until_streams("victim");
+        hidden.unharmed(Spares::All);
+        hidden.end(0);
+    });
     world.one_session();
     world.end(0);
     logs(run);

@@ -53,7 +53,11 @@ pub fn main(arguments: &[String]) -> ! {
     let profile = match kind.as_str() {
         "reader" => Profile::Reader {
             port: around.camera,
-            device: false,
+            devices: false,
+        },
+        "driver" => Profile::Reader {
+            port: around.camera,
+            devices: true,
         },
         "recorder" => Profile::Recorder {
             folder: inside,

@@ -60,6 +60,10 @@ const TESTS: &[(&str, fn())] = &[
         without_a_sandbox_all_of_it_works,
     ),
     ("what_it_needs_it_has", what_it_needs_it_has),
+    (
+        "a_reader_with_a_device_has_its_driver_and_no_more",
+        a_reader_with_a_device_has_its_driver_and_no_more,
+    ),
     ("nothing_is_left_to_gain", nothing_is_left_to_gain),
     ("a_second_thread_is_noticed", a_second_thread_is_noticed),
 ];
@@ -322,6 +326,27 @@ fn what_it_needs_it_has() {
             "{kind}: {said:?}"
         );
     }
+}
+
+fn a_reader_with_a_device_has_its_driver_and_no_more() {
+    let world = World::new();
+    let abi = Kernel::probe().landlock_abi;
+    world.expect("driver", &VIOLATIONS, EPERM);
+    world.expect("driver", &BUT_SERVER, EPERM);
+    world.expect("driver", &REFUSED_BUT_SERVER, EACCES);
+    // By the filter, and so also where there is no Landlock.
+    world.expect("driver", &["write_outside", "write_inside"], EACCES);
+    if abi >= 1 {
+        world.expect("driver", &["open_file", "open_ring"], EACCES);
+    }
+    if abi >= 4 {
+        world.expect("driver", &["connect_other"], EACCES);
+    }
+    world.expect(
+        "driver",
+        &["open_library", "executable_memory", "connect_camera"],
+        0,
+    );
 }
 
 /// No capability, no way to get one, no core file.

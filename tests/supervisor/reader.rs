@@ -280,7 +280,7 @@ impl Reader<'_> {
             };
             let profile = Profile::Reader {
                 port: 554,
-                device: false,
+                devices: false,
             };
             let entered = sandbox::enter(sandbox, &profile)?;
             let flags = nix::sched::CloneFlags::CLONE_NEWUSER;

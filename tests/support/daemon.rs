@@ -125,7 +125,7 @@ impl Daemon {
                 self.ended = Some(status);
                 panic!(
                     "the daemon ended ({status}) instead of starting:\n{}",
-                    self.log()
+                    self.log_tail()
                 );
             }
             // Panics of wait_for show this: what the daemon said so far.
@@ -174,6 +174,16 @@ impl Daemon {
     /// What the daemon has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The end of it: what a panic has room for.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log())
+    }
+
+    /// Whether its process has not ended yet.
+    pub fn is_running(&self) -> bool {
+        Process::of(self.pid()).is_some_and(|process| process.state != 'Z')
     }
 
     /// A `camring` command that talks to this daemon, say `["tail", "door", "--json"]`.
@@ -307,13 +317,34 @@ impl Drop for Daemon {
             return;
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}---", self.log());
+            eprintln!("--- end of the daemon's log\n{}---", self.log_tail());
             let _ = self.child.kill();
             let _ = self.child.wait();
         } else {
             self.end(Signal::SIGTERM);
         }
     }
+}
+
+/// The last lines, and the beginning of each that is long.
+fn tail(log: &str) -> String {
+    const LINES: usize = 60;
+    const COLUMNS: usize = 300;
+    let lines: Vec<&str> = log.lines().collect();
+    let left_out = lines.len().saturating_sub(LINES);
+    let mut text = match left_out {
+        0 => String::new(),
+        _ => format!("({left_out} lines before)\n"),
+    };
+    for line in &lines[left_out..] {
+        text.extend(line.chars().take(COLUMNS));
+        text.push_str(if line.chars().nth(COLUMNS).is_some() {
+            "…\n"
+        } else {
+            "\n"
+        });
+    }
+    text
 }
 
 /// Whether somebody accepts connections on a SOCK_SEQPACKET socket.

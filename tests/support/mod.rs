@@ -51,11 +51,24 @@ pub fn wait_for<T, E: Debug>(
         match attempt() {
             Ok(value) => return value,
             Err(seen) if start.elapsed() >= timeout => {
-                panic!("waited {timeout:?} for: {what}; last seen: {seen:?}")
+                let seen = shortened(&format!("{seen:?}"));
+                panic!("waited {timeout:?} for: {what}; last seen: {seen}")
             }
             Err(_) => std::thread::sleep(POLL),
         }
     }
+}
+
+/// Beginning and end of a text that may be a whole log.
+pub fn shortened(text: &str) -> String {
+    const KEPT: usize = 3000;
+    let count = text.chars().count();
+    if count <= 2 * KEPT {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(KEPT).collect();
+    let end: String = text.chars().skip(count - KEPT).collect();
+    format!("{start} … {end}")
 }
 
 /// UTC in ns since the Unix epoch.

@@ -137,9 +137,11 @@ fn folders(out: &mut String, site: &Site, config: &Path) {
     if let Some(folder) = config.parent() {
         let _ = write!(
             out,
-            "\n# For changes made in the dashboard or with the API, take the # away and give the folder to \
-             the\n# service: chown -R camring {0}\n#ReadWritePaths={0}\n",
-            folder.display()
+            "\n# For changes made in the dashboard or with the API, take the # away and let the service write the \
+             folder\n# and the file, not the passwords beside it: chown camring:camring {0} {1}\n\
+             #ReadWritePaths={0}\n",
+            folder.display(),
+            config.display()
         );
     }
 }
