@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// A target by its name.
+type Target = (&'static str, fn(&[u8]));
+
 /// Gives `targets` of a crate, which lies in `krate`, the inputs that are kept in `fuzz`; each must have its caller.
-pub(crate) fn break_no_promise(fuzz: &Path, krate: &str, targets: &[(&str, fn(&[u8]))]) {
+pub(crate) fn break_no_promise(fuzz: &Path, krate: &str, targets: &[Target]) {
     for (name, target) in targets {
         let caller = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs")))
             .unwrap_or_else(|e| panic!("fuzz_targets/{name}.rs: {e}"));

@@ -48,12 +48,8 @@ dashboard_packages web
 build_dashboard web
 
 heading "building camring ($profile)"
-if [[ $profile == dev ]]; then
-  # Of the whole workspace, or it would be built anew: with fewer features than ./test has it.
-  cargo build --locked --workspace --exclude camring-python --bin camring --example manual
-else
-  cargo build --profile "$profile" --locked --package camring --bin camring
-fi
+# In one go, and of the whole workspace: with the features that ./test has it with, and nothing is built twice.
+cargo build --profile "$profile" --locked --workspace --exclude camring-python --bin camring --example manual
 
 heading "man pages, completions, licences"
 made=$target/$packed/package
@@ -61,9 +57,9 @@ rm -rf "$made"
 mkdir -p "$made/doc"
 # cargo-deb makes packages of releases, not of the dev profile: it finds that program as another profile's.
 [[ $packed == "$built" ]] || ln -f "$target/$built/camring" "$target/$packed/camring"
-cargo run --quiet --locked --package camring --example manual -- man "$made/man" >/dev/null
+"$target/$built/examples/manual" man "$made/man" >/dev/null
 gzip -9n "$made/man"/*
-cargo run --quiet --locked --package camring --example manual -- completions "$made/completions" >/dev/null
+"$target/$built/examples/manual" completions "$made/completions" >/dev/null
 python3 scripts/notices.py . | gzip -9n >"$made/doc/third-party.txt.gz"
 gzip -9n <CHANGELOG.md >"$made/doc/CHANGELOG.md.gz"
 version=$(cargo metadata --locked --no-deps --format-version 1 |

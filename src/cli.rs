@@ -425,7 +425,8 @@ pub enum PipeFormat {
 /// `camring probe`
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
-    /// rtsp://host/path; with a login and a port: rtsp://user:password@host:554/path
+    /// rtsp://host/path; with a login and a port: rtsp://user:password@host:554/path; `-`: the first line of
+    /// standard input, so that no list of processes shows it
     pub url: String,
 
     /// How long to receive after the first picture

@@ -20,6 +20,7 @@ fn environment() -> Environment {
             _ => None,
         }),
         credentials: Some("tests/config/credentials".into()),
+        stand_in: None,
         cores: vec![0, 1, 2, 3],
     }
 }

@@ -20,6 +20,7 @@ fn environment() -> Environment {
             _ => None,
         }),
         credentials: Some(PathBuf::from("tests/config/credentials")),
+        stand_in: None,
         cores: vec![0, 1, 2, 3],
     }
 }

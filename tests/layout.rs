@@ -1,7 +1,7 @@
 //! The rules of the repository that a compiler does not check.
 #![deny(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -312,4 +312,108 @@ fn links_and_anchors_are_found_in_markdown() {
     let text = "# The `frame` ring: what?\n```\n# code\n```\n## Same\n## Same\n#no heading\n";
     let expected = ["same", "same-1", "the-frame-ring-what"].map(String::from);
     assert_eq!(anchors(text), BTreeSet::from(expected));
+}
+
+/// What a `Cargo.lock` says: each package, as `name version` with its checksum, and what it depends on.
+fn locked(path: &str) -> BTreeMap<(String, String), Locked> {
+    let lock: toml::Table = read(Path::new(path)).parse().expect("TOML");
+    let packages = lock["package"].as_array().expect("packages");
+    let text = |package: &toml::Value, key: &str| {
+        let text = package.get(key).and_then(toml::Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let mut versions: HashMap<String, String> = HashMap::new();
+    for package in packages {
+        versions.insert(text(package, "name"), text(package, "version"));
+    }
+    let each = packages.iter().map(|package| {
+        let named = package.get("dependencies").and_then(toml::Value::as_array);
+        let needs = named.into_iter().flatten().map(|need| {
+            // The version stands there only where there are several.
+            let mut words = need.as_str().expect("a name").split(' ');
+            let name = words.next().expect("a name").to_owned();
+            let version = words
+                .next()
+                .map_or_else(|| versions[&name].clone(), str::to_owned);
+            (name, version)
+        });
+        let locked = Locked {
+            checksum: text(package, "checksum"),
+            needs: needs.collect(),
+        };
+        ((text(package, "name"), text(package, "version")), locked)
+    });
+    each.collect()
+}
+
+struct Locked {
+    checksum: String,
+    needs: BTreeSet<(String, String)>,
+}
+
+/// `fuzz/` is a workspace of its own, which nothing else builds: its lock file must follow the repository's, or
+/// `fuzz/run` ends before it has begun.
+#[test]
+fn the_fuzz_targets_are_built_from_what_the_tests_are_built_from() {
+    const HOW: &str = "run: cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null";
+    let (ours, theirs) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    let known: BTreeSet<&str> = ours.keys().map(|(name, _)| name.as_str()).collect();
+    for (package, locked) in &theirs {
+        // What ours does not know, libFuzzer brings.
+        let same = ours.get(package).map(|ours| &ours.checksum) == Some(&locked.checksum);
+        let other = known.contains(package.0.as_str()) && !same;
+        assert!(
+            !other,
+            "{package:?} has another version in fuzz/Cargo.lock; {HOW}"
+        );
+    }
+    for (folder, name) in [("", "camring"), ("ring/", "camring-ring")] {
+        let manifest: toml::Table = read(Path::new(&format!("{folder}Cargo.toml")))
+            .parse()
+            .expect("TOML");
+        let package = (name.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let needs = &theirs
+            .get(&package)
+            .unwrap_or_else(|| panic!("no {package:?} in fuzz/Cargo.lock; {HOW}"))
+            .needs;
+        assert!(
+            needs.is_subset(&ours[&package].needs),
+            "other versions in fuzz/Cargo.lock; {HOW}"
+        );
+        for wanted in manifest["dependencies"].as_table().expect("a table").keys() {
+            let there = needs.iter().any(|(need, _)| need == wanted);
+            assert!(
+                there,
+                "{name} needs {wanted}, fuzz/Cargo.lock knows nothing of it; {HOW}"
+            );
+        }
+    }
+}
+
+/// What `fuzz/Cargo.toml` builds is what lies there; that each calls its target is for the unit tests of the crates.
+#[test]
+fn every_fuzz_target_is_built() {
+    let manifest: toml::Table = read(Path::new("fuzz/Cargo.toml")).parse().expect("TOML");
+    let built = manifest["bin"]
+        .as_array()
+        .expect("binaries")
+        .iter()
+        .map(|bin| {
+            let path = bin["path"].as_str().expect("a path");
+            assert_eq!(
+                path,
+                format!("fuzz_targets/{}.rs", bin["name"].as_str().expect("a name"))
+            );
+            let daemon = read(&Path::new("fuzz").join(path)).contains(" camring::");
+            assert_eq!(
+                bin.get("required-features").is_some(),
+                daemon,
+                "{path}: needs feature daemon, or not"
+            );
+            Path::new("fuzz").join(path)
+        });
+    assert_eq!(
+        built.collect::<BTreeSet<_>>(),
+        files("fuzz/fuzz_targets", ".rs").into_iter().collect()
+    );
 }

@@ -5,15 +5,16 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use axum::http::Method;
 use camring::config::proof;
 use camring::serve::access::rules;
-use support::{Camera, Daemon, Farm, process};
+use support::{Camera, Daemon, Farm, PATIENCE, process, wait_for};
 
 /// In every password of these tests, and nowhere else.
 const CANARY: &str = "canary";
@@ -95,6 +96,11 @@ fn site(farm: &Farm, folder: &Path) -> String {
     ]
     .into_iter()
     .map(|(name, url, keys)| format!("[[camera]]\nname = \"{name}\"\nurl = \"{url}\"\n{keys}\n"))
+    .chain([
+        "[[camera]]\nname = \"in-stream\"\n[[camera.stream]]\nname = \"main\"\nusername = \"admin\"\n\
+         password = \"canary-stream\"\nurl = \"rtsp://127.0.0.1:1/y?pwd=canary-stream\"\n"
+            .to_owned(),
+    ])
     .collect()
 }
 
@@ -178,11 +184,16 @@ fn a_running_daemon_shows_no_password() {
         secret(&mut command);
         check("probe", &output(command.env("CAMRING_LOG", "trace")));
     }
-    for arguments in [&["check"][..], &["check", "--json"]] {
+    for (arguments, word) in [
+        (&["check"][..], "in-environment"),
+        (&["check", "--json"], "in-environment"),
+        (&["check", "--systemd"], "IPAddressAllow"),
+        (&["check", "--hardware"], "software"),
+    ] {
         let mut command = daemon.camring(arguments.iter().copied());
         secret(&mut command);
         let plan = output(command.env("CAMRING_LOG", "trace"));
-        assert!(plan.contains("in-environment"), "{plan}");
+        assert!(plan.contains(word), "{plan}");
         check("check", &plan);
     }
 
@@ -245,15 +256,32 @@ fn a_running_daemon_shows_no_password() {
         "{right}"
     );
     check("the audit log", &right);
+    let cookie = log_in(&curl);
+    let session = cookie.split_once('=').expect("a value").1.to_owned();
+    let mine = curl(&["-H", &format!("Cookie: {cookie}")], "/api/v1/session");
+    assert!(mine.contains("anna") && !mine.contains(&session), "{mine}");
+    cameras_by_api(&daemon, &curl, &bearer);
+    a_file_that_is_wrong(&daemon, secret);
+    let begun = begin_a_probe(&certificate, &address, &bearer);
 
     // What ps shows, to root too. The daemon itself was given the variable by whoever started it; what it
     // starts is not.
     let daemon_pid = daemon.pid();
+    let spawner = status["spawner_pid"]
+        .as_u64()
+        .and_then(|pid| u32::try_from(pid).ok());
     let children = process::descendants(daemon_pid);
     assert!(
-        children.len() >= 9,
-        "a spawner and eight readers: {children:?}"
+        children.len() >= 12,
+        "a spawner, nine readers, a server and its probe: {children:?}"
     );
+    let probing = wait_for("a probe at work", PATIENCE, || {
+        let all = process::descendants(daemon_pid);
+        let probe = all.iter().find(|child| child.title.contains("probe"));
+        probe.map(|probe| probe.pid).ok_or(all)
+    });
+    let children = process::descendants(daemon_pid);
+    assert!(children.iter().any(|child| child.pid == probing));
     for one in children.iter().map(|child| child.pid).chain([daemon_pid]) {
         let read = |file: &str| {
             let bytes = fs::read(format!("/proc/{one}/{file}")).unwrap_or_default();
@@ -267,7 +295,17 @@ fn a_running_daemon_shows_no_password() {
             .map(str::to_owned)
             .collect();
         check("an environment", &environment.join("\n"));
+        // No core file, which would have all of them in it: of the daemon and its spawner because the
+        // kernel makes none, see below.
+        if one != daemon_pid && Some(one) != spawner {
+            let limits = read("limits");
+            let core = limits.lines().find(|line| line.starts_with("Max core"));
+            let words =
+                core.map(|line| line.split_whitespace().skip(4).take(2).collect::<Vec<_>>());
+            assert!(words.is_none_or(|words| words == ["0", "0"]), "{limits}");
+        }
     }
+    drop(begun);
 
     let log = daemon.log();
     assert!(
@@ -276,7 +314,11 @@ fn a_running_daemon_shows_no_password() {
     );
     check("the log", &log);
     let secret = token.strip_prefix("camring_").expect("a token");
-    assert!(!log.contains(secret) && !log.contains(&secret_line) && !log.contains(&password));
+    let others = [secret, &secret_line, &password, &session];
+    for other in others {
+        assert!(!log.contains(other), "the log");
+        assert!(!daemon.status().to_string().contains(other), "the status");
+    }
     // Nor anything that was written to the disk but the configuration itself.
     let mut folders = vec![
         daemon.runtime_dir(),
@@ -293,12 +335,193 @@ fn a_running_daemon_shows_no_password() {
                 let bytes = fs::read(entry.path()).expect("a file");
                 let text = String::from_utf8_lossy(&bytes);
                 check(&entry.path().display().to_string(), &text);
-                assert!(!text.contains(secret) && !text.contains(&password));
+                for other in others {
+                    assert!(!text.contains(other), "{}", entry.path().display());
+                }
                 files += 1;
             }
         }
     }
     assert!(files >= 2, "a database and an audit log");
+    daemon.stop();
+}
+
+/// Logs in as a browser does; `name=value` of the cookie.
+#[track_caller]
+fn log_in(curl: &dyn Fn(&[&str], &str) -> String) -> String {
+    let answer = curl(
+        &[
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            r#"{"name": "anna", "password": "canary-user"}"#,
+        ],
+        "/api/v1/session",
+    );
+    check("a login", &answer);
+    let set = answer.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then_some(value)
+    });
+    let set = set.unwrap_or_else(|| panic!("{answer}"));
+    set.split(';').next().expect("a pair").to_owned()
+}
+
+/// Cameras with passwords are added, changed, refused and removed over HTTP.
+#[track_caller]
+fn cameras_by_api(daemon: &Daemon, curl: &dyn Fn(&[&str], &str) -> String, bearer: &str) {
+    let send = |method: &str, path: &str, body: &str, status: &str| {
+        let json = "Content-Type: application/json";
+        let arguments = ["-X", method, "-H", bearer, "-H", json, "-d", body];
+        let answer = curl(&arguments, path);
+        check(path, &answer);
+        assert!(answer.starts_with(&format!("HTTP/2 {status}")), "{answer}");
+    };
+    let (all, one) = ("/api/v1/cameras", "/api/v1/cameras/added");
+    let url = "rtsp://admin:canary-api@127.0.0.1:1/x?token=canary-api";
+    send(
+        "POST",
+        all,
+        &format!(r#"{{"name": "added", "url": "{url}"}}"#),
+        "201",
+    );
+    send(
+        "PATCH",
+        one,
+        r#"{"username": "admin", "password": "canary-twice"}"#,
+        "4",
+    );
+    send(
+        "PATCH",
+        one,
+        r#"{"url": "rtsp://127.0.0.1:1/z", "username": "a", "password": "canary-changed"}"#,
+        "2",
+    );
+    let written = fs::read_to_string(daemon.config_path()).expect("the configuration");
+    assert!(written.contains("canary-changed"), "{written}");
+    for (body, status) in [
+        (
+            r#"{"name": "b", "url": "http://a:canary-bad@192.0.2.1/"}"#,
+            "4",
+        ),
+        (
+            r#"{"name": "b", "url": "rtsp://192.0.2.1/", "password": ["canary"]}"#,
+            "4",
+        ),
+        (
+            r#"{"name": "b", "url": "rtsp://192.0.2.1/", "pasword": "canary"}"#,
+            "4",
+        ),
+        (
+            r#"{"name": "added", "url": "rtsp://a:canary@192.0.2.1/"}"#,
+            "409",
+        ),
+    ] {
+        send("POST", all, body, status);
+    }
+    send("DELETE", one, "", "2");
+}
+
+/// `camring reload` with a file that is wrong, next to its passwords; then with the old one again.
+#[track_caller]
+fn a_file_that_is_wrong(daemon: &Daemon, secret: impl Fn(&mut Command)) {
+    let path = daemon.config_path();
+    let good = fs::read_to_string(&path).expect("the configuration");
+    let bad = "[[camera]]\nname = \"bad\"\nurl = \"rtsp://a:canary@192.0.2.1:x/\"\npasword = \"canary\"\n";
+    fs::write(&path, format!("{good}\n{bad}")).expect("written");
+    let mut reload = daemon.camring(["reload"]);
+    secret(&mut reload);
+    check("reload", &output(&mut reload));
+    let status = daemon.status();
+    assert!(status["config"]["error"].is_string(), "{status}");
+    check("status after a refusal", &status.to_string());
+    check("status", &output(&mut daemon.camring(["status"])));
+    fs::write(&path, good).expect("written");
+    check("reload", &output(&mut daemon.camring(["reload"])));
+    assert!(daemon.status()["config"]["error"].is_null());
+}
+
+/// A camera that accepts and never says a word, and a probe of it over HTTP. Dropping it ends both.
+struct Probe {
+    curl: Child,
+    _silent: TcpListener,
+}
+
+fn begin_a_probe(authority: &Path, address: &str, bearer: &str) -> Probe {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let camera = silent.local_addr().expect("an address");
+    let body = format!(r#"{{"url": "rtsp://admin:canary-probe@{camera}/?token=canary-probe"}}"#);
+    let curl = Command::new("curl")
+        .args(["-sS", "--max-time", "60", "--cacert"])
+        .arg(authority)
+        .args([
+            "-H",
+            bearer,
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            &body,
+        ])
+        .arg(format!("https://{address}/api/v1/probe"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("curl");
+    Probe {
+        curl,
+        _silent: silent,
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.curl.kill();
+        let _ = self.curl.wait();
+    }
+}
+
+/// Started as a user of its own, it shows nothing to that user's other programs either: neither
+/// `/proc/PID/environ` nor memory, and so no core file.
+#[test]
+fn others_of_the_same_user_cannot_look_into_it() {
+    // What may not be where others reach it is opened before.
+    let script = "chown -R 65534:65534 @DIR@ && bin=$1 && shift && exec 9<\"$bin\" && exec setpriv --reuid 65534 \
+                  --regid 65534 --clear-groups --pdeathsig KILL /proc/self/fd/9 \"$@\"";
+    let root = rustix::process::geteuid().is_root();
+    let under: &[&str] = if root {
+        &["sh", "-c", script, "sh"]
+    } else {
+        &[]
+    };
+    let config = "[http]\nlisten = \"127.0.0.1:0\"\n[record]\nmode = \"copy\"\n[[camera]]\nname = \"a\"\n\
+                  url = \"rtsp://a:${TEST_CAMERA_PASSWORD}@127.0.0.1:1/\"\n";
+    let daemon = Daemon::start_under(under, config, |command| {
+        command.env(VARIABLE, "canary-environment");
+    });
+    let pid = daemon.pid();
+    let children = wait_for("all kinds of processes", PATIENCE, || {
+        let children = process::descendants(pid);
+        let status = daemon.status();
+        let serving = status["http"]["address"].is_string();
+        let all =
+            serving && status["cameras"][0]["recording"]["pid"].is_u64() && children.len() >= 4;
+        if all { Ok(children) } else { Err(status) }
+    });
+    for one in children.iter().map(|child| child.pid).chain([pid]) {
+        for file in ["environ", "maps"] {
+            let mut command = Command::new("setpriv");
+            if root {
+                command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            }
+            let path = format!("/proc/{one}/{file}");
+            let ran = command.args(["cat", &path]).output().expect("setpriv");
+            let said = String::from_utf8_lossy(&ran.stderr);
+            assert!(
+                ran.stdout.is_empty() && said.contains("Permission denied"),
+                "{one}, {file}: {said}\n{children:?}"
+            );
+        }
+    }
     daemon.stop();
 }
 

@@ -53,7 +53,13 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
         print(&systemd::drop_in(&read, &systemd::lookup, &servers))?;
         return Ok(());
     }
-    let loaded = config::read(global.config.as_deref())?;
+    let (loaded, unread) = config::read_outside(global.config.as_deref())?;
+    if !unread.is_empty() {
+        let names = Vec::from_iter(unread).join(", ");
+        complain(&format!(
+            "note: not looked at, as only the service has them (LoadCredential=): the credentials {names}"
+        ));
+    }
     let plan = Plan::new(&loaded, &Machine::this());
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
@@ -107,6 +113,8 @@ pub struct Plan {
     attach_socket: PathBuf,
     /// `None`: off.
     http_listen: Option<SocketAddr>,
+    #[serde(skip)]
+    http_scheme: &'static str,
     cores: Vec<u32>,
     streams: Vec<PlannedStream>,
     memory: PlannedMemory,
@@ -227,6 +235,7 @@ impl Plan {
             memory,
             recordings: PlannedRecordings::new(site, Disk::of(&site.data_dir)),
             http_listen: site.http.listen,
+            http_scheme: site.http.scheme(),
             sandbox: SandboxStatus::with(site.sandbox, machine.sandbox),
             processes: PlannedProcesses {
                 needed: site.processes(),
@@ -413,7 +422,7 @@ impl Plan {
             show_cores(&self.cores),
             self.attach_socket.display(),
             match self.http_listen {
-                Some(listen) => format!("http://{listen}/"),
+                Some(listen) => format!("{}://{listen}/", self.http_scheme),
                 None => "off".to_owned(),
             }
         );

@@ -28,6 +28,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Command, Global, SocketArg};
 use crate::config::{self, ConfigError, Style};
 use crate::logging;
+use crate::sys;
 
 /// Something is wrong with what was asked for.
 const EXIT_FAILED: u8 = 1;
@@ -35,6 +36,24 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// There is no daemon.
 const EXIT_NO_DAEMON: u8 = 3;
+
+/// The variable that names the server whose end is to be this command's, where it asked for it.
+pub const PARENT: &str = "CAMRING_PARENT";
+
+/// Whether the server asked for this command, for somebody else: then it ends with the server, and others
+/// of the same user cannot look into it.
+///
+/// # Errors
+/// The kernel refuses, or the server is gone already.
+pub fn is_for_the_server() -> io::Result<bool> {
+    let parent = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok());
+    let Some(parent) = parent.and_then(sys::process::pid) else {
+        return Ok(false);
+    };
+    sys::process::die_with_parent(parent)?;
+    sys::process::not_dumpable()?;
+    Ok(true)
+}
 
 /// No daemon answers. Ends a command with exit code 3; the text says where was asked and what to
 /// do.

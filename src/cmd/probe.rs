@@ -7,6 +7,7 @@
 
 mod report;
 
+use std::io::{self, BufRead as _, Read as _};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,9 @@ use crate::reader::source::{
     SourceErrorKind, SourceEvent, Stage, StreamInfo, Transport, VideoCodec, limits,
 };
 use crate::reader::timeline::{Arrival, PTS_RATE, Timeline};
-use crate::sys;
 
-/// The variable that names the process whose end is to be this one's, where somebody else than a person
-/// asked for it.
-pub const PARENT: &str = "CAMRING_PROBE_PARENT";
+/// The longest URL that is read from standard input, in bytes.
+pub const LONGEST_URL: usize = 8 << 10;
 
 /// The URL cannot be used: exit code 1, like every other failure of a probe.
 #[derive(Debug, thiserror::Error)]
@@ -142,13 +141,13 @@ impl Measured {
 /// The URL cannot be used, or the camera sends no picture that could be decoded (the text names
 /// stage, cause and next step).
 pub fn run(args: ProbeArgs, _global: &Global) -> anyhow::Result<()> {
-    let parent = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok());
-    if let Some(parent) = parent.and_then(sys::process::pid) {
-        sys::process::die_with_parent(parent)?;
-        sys::process::not_dumpable()?;
-    }
+    cmd::is_for_the_server()?;
+    let written = match &*args.url {
+        "-" => from_stdin().map_err(|error| BadUrl(error.to_string()))?,
+        _ => args.url.clone(),
+    };
     let (url, username, password) =
-        config::camera_url(&args.url, &Environment::of_process()).map_err(BadUrl)?;
+        config::camera_url(&written, &Environment::of_process()).map_err(BadUrl)?;
     // The URL's host stands for the camera, which has no name here.
     let mut config = SourceConfig::new("probe", url);
     config.username = username;
@@ -178,6 +177,20 @@ pub fn run(args: ProbeArgs, _global: &Global) -> anyhow::Result<()> {
     match findings.failure {
         None => Ok(()),
         Some(error) => Err(anyhow::anyhow!("{}: {}", error.host, error.reason())),
+    }
+}
+
+/// The first line, as it is: nothing in it refers to a variable.
+fn from_stdin() -> io::Result<String> {
+    let mut line = String::new();
+    let most = LONGEST_URL as u64 + 2;
+    io::stdin().lock().take(most).read_line(&mut line)?;
+    let line = line.trim_end_matches(['\r', '\n']);
+    match line.len() <= LONGEST_URL {
+        true => Ok(line.replace("${", "$${")),
+        false => Err(io::Error::other(format!(
+            "is longer than {LONGEST_URL} bytes"
+        ))),
     }
 }
 

@@ -7,10 +7,11 @@
 #![deny(unsafe_code)]
 
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use camring_ring::AttachError;
+use camring_ring::{AttachError, Client};
 use serde_json::Value;
 
 use crate::cli::{Global, StatusArgs};
@@ -21,6 +22,10 @@ const END_OF_LINE: &str = "\x1b[K";
 const HOME: &str = "\x1b[H";
 const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR: &str = "\x1b[2J";
+
+/// How often a daemon is connected to anew, and how long to wait before it.
+const TRIES: u32 = 20;
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Runs `camring status`.
 ///
@@ -38,18 +43,25 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
     }
     let mut next = Instant::now();
     loop {
-        let text = match client.status_json() {
-            Ok(text) => text,
-            // The daemon was restarted meanwhile, perhaps.
-            Err(AttachError::Disconnected | AttachError::Io(_)) => {
-                client = cmd::connect(&socket)?;
-                client.status_json()?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let text = ask(&mut client, &socket)?;
         print(&text, args.json, in_place)?;
         next = (next + period).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Asks, and connects again where the daemon was restarted meanwhile. One that is about to end still takes
+/// connections, and says nothing on them: then there is none a moment later, or another one.
+fn ask(client: &mut Client, socket: &Path) -> anyhow::Result<String> {
+    let mut tries = 0..TRIES;
+    loop {
+        match client.status_json() {
+            Err(AttachError::Disconnected | AttachError::Io(_)) if tries.next().is_some() => {
+                std::thread::sleep(MOMENT);
+                *client = cmd::connect(socket)?;
+            }
+            answer => return Ok(answer?),
+        }
     }
 }
 
@@ -148,7 +160,11 @@ fn heading(status: &Value, cameras: &[Value]) -> String {
         cameras.len(),
         bytes(&status["memory"]["rings_bytes"]),
         http.map_or_else(String::new, |address| format!(
-            ", http://{}/",
+            ", {}://{}/",
+            match status["http"]["scheme"].as_str() {
+                Some("https") => "https",
+                _ => "http",
+            },
             plain(address)
         )),
     )
@@ -160,6 +176,9 @@ fn trouble(status: &Value) -> Vec<String> {
     let http = &status["http"];
     if let Some(state @ ("failed" | "backoff")) = http["state"].as_str() {
         lines.push(format!("  └ http {state}: {}", text(&http["reason"])));
+    }
+    if let Some(trouble) = http["certificate"]["trouble"].as_str() {
+        lines.push(format!("  └ the certificate {}", plain(trouble)));
     }
     let config = &status["config"];
     if let Some(error) = config["error"].as_str() {
@@ -336,7 +355,8 @@ yard        backoff    -      -            -     -          -     -       -     
     fn recordings_have_a_column_where_there_are_any_and_trouble_a_line() {
         let status = json!({
             "site": "demo", "uptime_ms": 5000, "memory": {"rings_bytes": 0},
-            "http": {"state": "failed", "reason": "the port is taken", "address": null},
+            "http": {"state": "failed", "reason": "the port is taken", "address": null,
+                "certificate": {"expires": "", "trouble": "expired 3 days ago"}},
             "config": {"error": "error: `depth` is out of range\n more", "last": "2026-11-21T09:00:00.000Z"},
             "cameras": [
                 {"name": "a", "state": "streaming", "recording": {"state": "recording", "reason": "x"}},
@@ -347,16 +367,17 @@ yard        backoff    -      -            -     -          -     -       -     
         let table = table(&status, None);
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[1], "  └ http failed: the port is taken");
+        assert_eq!(lines[2], "  └ the certificate expired 3 days ago");
         assert!(
-            lines[2].ends_with("holds: error: `depth` is out of range"),
+            lines[3].ends_with("holds: error: `depth` is out of range"),
             "{table}"
         );
         let ends = |line: usize, word: &str| assert!(lines[line].ends_with(word), "{table}");
-        ends(3, "  RECORDING");
-        ends(4, "  recording");
-        ends(5, "  disk-full");
-        assert_eq!(lines[6], "  └ recording: no room");
-        ends(7, "  -");
+        ends(4, "  RECORDING");
+        ends(5, "  recording");
+        ends(6, "  disk-full");
+        assert_eq!(lines[7], "  └ recording: no room");
+        ends(8, "  -");
     }
 
     #[test]

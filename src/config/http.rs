@@ -35,6 +35,14 @@ impl Http {
     /// Of users, and of tokens. All of them fit into one message to the server.
     pub const MAX_LOGINS: usize = 64;
 
+    /// How browsers come: `http`, `https`.
+    pub fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
     /// Whether everybody who reaches the address may do everything.
     pub fn is_open(&self) -> bool {
         self.users.is_empty() && self.tokens.is_empty()

@@ -38,7 +38,7 @@ pub use network::Network;
 pub use record::{Record, RecordMode, RenditionSpec, Retention};
 pub use resolve::{camera_url, show_cores};
 pub use sandbox::{OnViolation, Sandbox, SandboxMode};
-pub use secretless::{Secretless, read_secretless, secretless};
+pub use secretless::{Secretless, read_outside, read_secretless, secretless};
 pub use site::{
     Client, Cpu, Decode, DecodeBackend, DecodeMode, Limits, Retry, Ring, Site, Stream, Transport,
 };

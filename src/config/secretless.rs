@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::site::Site;
 use super::value::Environment;
-use super::{parse, read_text};
+use super::{Loaded, parse, parse_checked, read_text};
+
+/// What stands where credentials belong.
+const STAND_IN: &str = "x";
 
 /// A site in which something stands where credentials belong.
 #[derive(Clone, Debug)]
@@ -34,21 +37,47 @@ pub fn read_secretless(path: Option<&Path>) -> Result<Secretless, ConfigError> {
 /// # Errors
 /// Says all that is wrong.
 pub fn secretless(text: &str, path: &Path) -> Result<Secretless, ConfigError> {
-    let mut credentials = BTreeSet::new();
-    // What is no TOML says so below. Comments are none of its values.
-    if let Ok(table) = text.parse::<toml::Table>() {
-        collect(&toml::Value::Table(table), &mut credentials);
-    }
-    let mut without = text.to_owned();
-    for name in &credentials {
-        without = without.replace(&format!("${{credential:{name}}}"), "x");
-    }
-    let (site, _) = parse(&without, path, &Environment::of_process())?;
+    let environment = Environment {
+        stand_in: Some(STAND_IN),
+        ..Environment::of_process()
+    };
+    let (site, _) = parse(text, path, &environment)?;
     Ok(Secretless {
         path: path.to_owned(),
         site,
-        credentials,
+        credentials: credentials_in(text),
     })
+}
+
+/// As [`super::read`], for somebody outside of the service: where there are no credentials at all, something
+/// stands in for them. Their names are returned, too; none where they were read.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn read_outside(path: Option<&Path>) -> Result<(Loaded, BTreeSet<String>), ConfigError> {
+    let (path, text, for_all) = read_text(path)?;
+    let mut environment = Environment::of_process();
+    let mut unread = BTreeSet::new();
+    if environment.credentials.is_none() {
+        environment.stand_in = Some(STAND_IN);
+        unread = credentials_in(&text);
+    }
+    let (site, warnings) = parse_checked(&text, &path, &environment, for_all)?;
+    let loaded = Loaded {
+        path,
+        site,
+        warnings,
+    };
+    Ok((loaded, unread))
+}
+
+/// What is no TOML refers to none. Comments are none of its values.
+fn credentials_in(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    if let Ok(table) = text.parse::<toml::Table>() {
+        collect(&toml::Value::Table(table), &mut found);
+    }
+    found
 }
 
 fn collect(value: &toml::Value, found: &mut BTreeSet<String>) {

@@ -121,6 +121,8 @@ pub struct Environment {
     pub variable: Variables,
     /// `$CREDENTIALS_DIRECTORY`, which systemd sets for a service that has credentials.
     pub credentials: Option<PathBuf>,
+    /// What stands in for credentials, for whoever has none or is to see none.
+    pub stand_in: Option<&'static str>,
     /// The cores that this process may use, ascending. Empty: not known, all are accepted.
     pub cores: Vec<u32>,
 }
@@ -131,6 +133,7 @@ impl Environment {
         Self {
             variable: Box::new(|_| None),
             credentials: None,
+            stand_in: None,
             cores: Vec::new(),
         }
     }
@@ -140,6 +143,7 @@ impl Environment {
         Self {
             variable: Box::new(|name| std::env::var_os(name)),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            stand_in: None,
             cores: crate::sys::cpu::allowed().unwrap_or_default(),
         }
     }
@@ -281,6 +285,9 @@ fn value_of(name: &str, environment: &Environment) -> Result<String, ReferenceFa
                 fault: "not the name of a credential".to_owned(),
                 help: Some("names have letters, digits, `.`, `_` and `-`".to_owned()),
             });
+        }
+        if let Some(stand_in) = environment.stand_in {
+            return Ok(stand_in.to_owned());
         }
         let Some(folder) = &environment.credentials else {
             return Err(fault(

@@ -99,6 +99,8 @@ pub struct ServeReport {
     pub address: Option<String>,
     /// Why it does not listen where it should: the port is taken. It goes on trying.
     pub error: Option<String>,
+    /// When the certificate that it serves expires, in seconds since 1970; `None`: it serves none.
+    pub certificate_expires: Option<u64>,
 }
 
 /// What handlers of the API want of the supervisor.

@@ -11,22 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::access::Identity;
 use super::{App, Problem};
 
 /// The longest body, in bytes: a batch of markers.
 pub const LONGEST_BODY: usize = 4 << 20;
 /// In which it must have come.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// The longest body of somebody who is not known: a login.
+const LONGEST_LOGIN: usize = 16 << 10;
 /// For all bodies at a time, in KiB: read and as JSON values a body takes many times its length.
 const BODIES_KIB: usize = 32 << 10;
 static BODIES: Semaphore = Semaphore::const_new(BODIES_KIB);
+/// For those of people who are not known, apart: they shall not take the room of others.
+static LOGINS: Semaphore = Semaphore::const_new(4 << 10);
 /// How long a browser need not ask again whether it may.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
 
@@ -95,16 +100,22 @@ pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Nex
 
 /// Reads the body of what changes something: within [`LONGEST_BODY`] and 20 s, so that no handler waits
 /// for a slow client, and within what all bodies together may take: whoever comes when that is taken
-/// gets 503.
+/// gets 503. Whoever is not known may send as much as a login is, and what no handler takes is not read.
 pub async fn bodies(request: Request, next: Next) -> Response {
-    if request.method().is_safe() {
+    let somewhere = request.extensions().get::<MatchedPath>().is_some();
+    if request.method().is_safe() || !somewhere {
         return next.run(request).await;
     }
-    let _room = match room(&BODIES, request.body().size_hint().upper()) {
+    let known = request.extensions().get::<Identity>().is_some();
+    let (bodies, longest) = match known {
+        true => (&BODIES, LONGEST_BODY),
+        false => (&LOGINS, LONGEST_LOGIN),
+    };
+    let _room = match room(bodies, request.body().size_hint().upper(), longest) {
         Ok(room) => room,
         Err(problem) => return problem.into_response(),
     };
-    match whole(request).await {
+    match whole(request, longest).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -196,9 +207,15 @@ fn foreign(origin: &str) -> Problem {
 }
 
 /// Room for a body of at most this many bytes (`None`: it does not say), until it is answered.
-fn room(bodies: &Semaphore, longest: Option<u64>) -> Result<SemaphorePermit<'_>, Problem> {
-    let most = LONGEST_BODY as u64;
-    let kib = longest.map_or(most, |bytes| bytes.min(most)).div_ceil(1024);
+fn room(
+    bodies: &Semaphore,
+    announced: Option<u64>,
+    longest: usize,
+) -> Result<SemaphorePermit<'_>, Problem> {
+    let most = longest as u64;
+    let kib = announced
+        .map_or(most, |bytes| bytes.min(most))
+        .div_ceil(1024);
     let permit = bodies.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
     permit.map_err(|_| {
         let detail = "many large bodies are being read at this moment: try again in some seconds";
@@ -206,7 +223,7 @@ fn room(bodies: &Semaphore, longest: Option<u64>) -> Result<SemaphorePermit<'_>,
     })
 }
 
-async fn whole(request: Request) -> Result<Request, Problem> {
+async fn whole(request: Request, longest: usize) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     let announced = parts
         .headers
@@ -217,13 +234,13 @@ async fn whole(request: Request) -> Result<Request, Problem> {
             StatusCode::PAYLOAD_TOO_LARGE,
             "body-too-large",
             "Body too large",
-            format!("the body is longer than {LONGEST_BODY} bytes: send less at a time"),
+            format!("the body is longer than {longest} bytes: send less at a time"),
         )
     };
-    if announced.is_some_and(|length| length > LONGEST_BODY as u64) {
+    if announced.is_some_and(|length| length > longest as u64) {
         return Err(too_long());
     }
-    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, LONGEST_BODY)).await;
+    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, longest)).await;
     match read {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
         Ok(Err(error)) => {
@@ -281,13 +298,14 @@ mod tests {
     #[test]
     fn all_bodies_together_have_a_limit_too() {
         let bodies = Semaphore::new(2 * LONGEST_BODY / 1024);
-        let held = [Some(1 << 40), None].map(|longest| room(&bodies, longest).unwrap());
-        let refused = room(&bodies, Some(1)).unwrap_err();
+        let room = |announced| room(&bodies, announced, LONGEST_BODY);
+        let held = [Some(1 << 40), None].map(|announced| room(announced).unwrap());
+        let refused = room(Some(1)).unwrap_err();
         assert_eq!(refused.status, 503);
         // What has no body is not held up.
-        assert!(room(&bodies, Some(0)).is_ok());
+        assert!(room(Some(0)).is_ok());
         drop(held);
-        assert!(room(&bodies, Some(1)).is_ok());
+        assert!(room(Some(1)).is_ok());
     }
 
     #[test]

@@ -25,6 +25,11 @@ const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), display-cap
 /// A year, for this name only.
 const HSTS: &str = "max-age=31536000";
 
+/// What the listener's own answers say, which no router makes: sentences for those who cannot be served.
+pub const WITHOUT_A_ROUTER: &str = "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+                                    X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
+                                    Referrer-Policy: no-referrer\r\nCache-Control: no-store\r\n";
+
 /// Adds them.
 pub async fn middleware(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let tls = access::peer(&request).tls;

@@ -30,6 +30,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt as _;
 
 use super::access::Peer;
+use super::headers;
 
 /// How much clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -305,8 +306,9 @@ async fn wants_tls(mut stream: TcpStream) {
     let _ = stream.read(&mut sent).await;
     const BODY: &str = r#"{"type":"/problems/https-only","title":"HTTPS only","status":400,"detail":"this port speaks HTTPS: write https:// instead of http://"}"#;
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n\
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n{}\
          Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        headers::WITHOUT_A_ROUTER,
         BODY.len()
     );
     tell(&mut stream, &answer).await;
@@ -316,8 +318,9 @@ async fn wants_tls(mut stream: TcpStream) {
 async fn refuse(mut stream: TcpStream) {
     const BODY: &str = r#"{"type":"/problems/too-many-connections","title":"Too many connections","status":503,"detail":"this server has as many connections as it takes; close some, or try again in a moment"}"#;
     let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n{}\
          Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{BODY}",
+        headers::WITHOUT_A_ROUTER,
         BODY.len()
     );
     tell(&mut stream, &answer).await;

@@ -164,7 +164,9 @@ impl Server {
         if let Some(tls) = self.app.settings.http.tls.clone() {
             let loaded = tokio::task::spawn_blocking(move || tls::Certificates::load(&tls)).await;
             let loaded = loaded.map_err(io::Error::other)?;
-            self.certificates = Some(loaded.map_err(io::Error::other)?);
+            let loaded = loaded.map_err(io::Error::other)?;
+            self.app.certificate_expires.send_replace(loaded.expires());
+            self.certificates = Some(loaded);
         }
         http::bind(wanted).await
     }
@@ -187,9 +189,9 @@ impl Server {
         }
         match self.listener {
             Some(listener) => {
-                let look = Arc::clone(&self.app.look_at_files);
+                let app = Arc::clone(&self.app);
                 let certificate = self.certificates.as_ref().map(tls::Certificates::now);
-                let follow = self.certificates.map(|all| tokio::spawn(all.follow(look)));
+                let follow = self.certificates.map(|all| tokio::spawn(all.follow(app)));
                 http::serve(listener, routes::all(self.app), limits, stop, certificate).await;
                 if let Some(follow) = follow {
                     follow.abort();

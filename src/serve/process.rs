@@ -148,6 +148,7 @@ impl Talk {
                     let report = ServeReport {
                         address: listening.address.map(|address| address.to_string()),
                         error: listening.error,
+                        certificate_expires: self.app.certificate_expires.borrow().map(|end| end.0),
                     };
                     self.control.send(&FromServe::Report(report), &[]).await?;
                 }

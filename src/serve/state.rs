@@ -25,6 +25,7 @@ use super::store::{Store, StoreError};
 use super::tracks::Known;
 use super::workers::Workers;
 use super::{Listening, Problem, schema};
+use crate::config::certificate::Expiry;
 use crate::config::{Http, Retention, Sandbox};
 use crate::recording::Tree;
 
@@ -54,6 +55,8 @@ pub struct App {
     pub access: Arc<Access>,
     /// Woken when the configuration was read: a certificate may have changed.
     pub look_at_files: Arc<Notify>,
+    /// When the certificate that is served expires; `None`: there is none, or it is not known.
+    pub certificate_expires: watch::Sender<Option<Expiry>>,
     /// Who did what.
     pub audit: Audit,
     /// Where the server listens.
@@ -140,6 +143,7 @@ impl App {
         Ok(Arc::new(Self {
             access,
             look_at_files: Arc::default(),
+            certificate_expires: watch::Sender::default(),
             audit,
             library,
             retention,

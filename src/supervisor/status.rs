@@ -10,6 +10,7 @@ pub use super::ends::Failures;
 use super::rings::Rings;
 use super::service::Phase;
 use crate::config::View;
+use crate::config::certificate::{CertificateStatus, Expiry};
 use crate::control::RingKind;
 use crate::health::{Activity, ClockSource, DecodesWith, Decoding, Sound, State};
 use crate::reader::client::Choice;
@@ -257,6 +258,12 @@ pub struct HttpStatus {
     pub since: String,
     /// Where it listens: `127.0.0.1:8080`.
     pub address: Option<String>,
+    /// How to go there: `http`, `https`.
+    #[serde(default)]
+    pub scheme: String,
+    /// The certificate that is served; null: there is none.
+    #[serde(default)]
+    pub certificate: Option<CertificateStatus>,
     /// Of the process; null while there is none.
     pub pid: Option<i32>,
     /// Starts after the first, but for those that were ordered.
@@ -397,7 +404,9 @@ fn config(supervisor: &Supervisor) -> ConfigStatus {
 fn http(supervisor: &Supervisor) -> Option<HttpStatus> {
     let service = supervisor.server.report();
     let said = supervisor.server.job.report();
-    let wanted = supervisor.site().http.listen;
+    let site = supervisor.site();
+    let wanted = site.http.listen;
+    let certificate = said.certificate_expires.map(Expiry);
     let state = match service.phase {
         Phase::Off => return None,
         Phase::Starting => "starting",
@@ -411,6 +420,8 @@ fn http(supervisor: &Supervisor) -> Option<HttpStatus> {
         reason: said.error.unwrap_or(service.reason),
         since: rfc3339(service.since_unix_ms),
         address: said.address,
+        scheme: site.http.scheme().to_owned(),
+        certificate: certificate.map(CertificateStatus::of),
         pid: service.pid,
         restarts: service.restarts,
         failures: service.failures,

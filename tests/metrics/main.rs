@@ -2,6 +2,7 @@
 //! program; a real scrape of a real daemon is well-formed, and no counter goes back when processes die.
 #![deny(unsafe_code)]
 
+mod certificate;
 mod prometheus;
 mod scrape;
 #[path = "../support/mod.rs"]

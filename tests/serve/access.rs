@@ -223,6 +223,42 @@ fn a_session_is_for_our_own_pages_and_ends() {
 }
 
 #[test]
+fn bodies_of_strangers_take_nobody_elses_room() {
+    let (_folder, data) = data_dir();
+    let (server, tokens) = start(&data);
+    // More than would fill the room of all, if they counted as other bodies do, and never ending.
+    let head = "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
+    let held: Vec<_> = (0..20)
+        .flat_map(|_| ["/api/v1/session", "/nowhere"])
+        .map(|path| {
+            let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+            write!(stream, "POST {path} HTTP/1.1\r\n{head}\r\n\r\n1\r\n{{\r\n").unwrap();
+            stream
+        })
+        .collect();
+    let metrics = [("Authorization", tokens[0].as_str())];
+    crate::wait_for("their requests", || {
+        let text = server.request("GET", "/metrics", &metrics, b"").text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("camring_http_requests_in_progress "));
+        // The scrape is one itself.
+        (line?.parse::<f64>().ok()? > 20.0).then_some(())
+    });
+    let known = [
+        ("Authorization", tokens[1].as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    // It is read, whatever comes of it.
+    let answer = server.request("POST", "/api/v1/cameras/yard/markers", &known, b"{}");
+    assert!([404, 422].contains(&answer.status), "{}", answer.text());
+    drop(held);
+    // And a login is no place to send more than that.
+    let long = "x".repeat(20 << 10);
+    log_in(&server, "operator", &long).is_problem(413, "body-too-large");
+}
+
+#[test]
 fn programs_come_with_tokens_and_guessing_gets_slow() {
     let (_folder, data) = data_dir();
     let (server, tokens) = start(&data);
@@ -402,6 +438,7 @@ fn https_goes_on_while_its_certificate_is_exchanged() {
     let plain = server.get("/");
     assert_eq!(plain.status, 400);
     assert!(plain.text().contains("https://"), "{}", plain.text());
+    assert_eq!(plain.header("x-content-type-options"), "nosniff");
 
     // A connection that goes on through all of it.
     let mut events = std::process::Command::new("curl")

@@ -15,7 +15,7 @@ use super::model::{Line, Model, Past, Sort, View, dropped, has_problem};
 use super::{details, help};
 use crate::cmd::status::{age, duration, plain};
 use crate::health::{Activity, Decoding, State};
-use crate::supervisor::status::{CameraStatus, Status};
+use crate::supervisor::status::{CameraStatus, HttpStatus, Status};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,14 @@ fn summary(status: &Status) -> String {
     let cpu: f64 = status.cameras.iter().map(|c| c.cpu_percent).sum::<f64>()
         + recorders.map(|r| r.cpu_percent).sum::<f64>()
         + status.http.as_ref().map_or(0.0, |http| http.cpu_percent);
-    let http = status.http.as_ref().and_then(|http| http.address.as_ref());
+    let address = |http: &HttpStatus| {
+        let scheme = if http.scheme == "https" {
+            "https"
+        } else {
+            "http"
+        };
+        Some(format!(", {scheme}://{}/", plain(http.address.as_ref()?)))
+    };
     format!(
         "{}: {streaming} of {} streaming, up {}, {:.2} cores, rings {}{}",
         plain(&status.site),
@@ -111,7 +118,7 @@ fn summary(status: &Status) -> String {
         duration(status.uptime_ms / 1000),
         cpu / 100.0,
         bytes(status.memory.rings_bytes),
-        http.map_or_else(String::new, |at| format!(", http://{}/", plain(at))),
+        status.http.as_ref().and_then(address).unwrap_or_default(),
     )
 }
 
@@ -122,6 +129,13 @@ fn site_trouble(status: &Status) -> Vec<String> {
         && matches!(&*http.state, "failed" | "backoff")
     {
         lines.push(format!("http {}: {}", http.state, plain(&http.reason)));
+    }
+    let certificate = status
+        .http
+        .as_ref()
+        .and_then(|http| http.certificate.as_ref());
+    if let Some(trouble) = certificate.and_then(|certificate| certificate.trouble.as_ref()) {
+        lines.push(format!("the certificate {}", plain(trouble)));
     }
     if let Some(error) = &status.config.error {
         let first = plain(error.lines().next().unwrap_or_default());

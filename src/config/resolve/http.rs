@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_spanned::Spanned;
 
-use super::super::certificate::{self, CertificateFault};
+use super::super::certificate::{self, CertificateFault, Expiry};
 use super::super::error::Problem;
 use super::super::http::{Http, Login, Role, Tls};
 use super::super::proof;
@@ -265,16 +265,26 @@ impl Resolver<'_> {
         if self.problems.len() > before {
             return None;
         }
-        if let Err(fault) = certificate::load(&tls) {
-            let (span, text) = match fault {
-                CertificateFault::Certificate(text) => (certificate.span(), text),
-                CertificateFault::Key(text) => (key.span(), text),
-            };
-            self.problems
-                .push(Problem::new("[http.tls] cannot be used", span).label(text));
-            return None;
+        match certificate::load(&tls) {
+            Ok(loaded) => {
+                let trouble = loaded.expires.and_then(Expiry::trouble_now);
+                self.warnings.extend(trouble.map(|text| {
+                    Problem::new(format!("the certificate {text}"), certificate.span())
+                        .label("should be renewed")
+                        .help("put the new certificate and its key into these files; nothing needs to be restarted")
+                }));
+                Some(tls)
+            }
+            Err(fault) => {
+                let (span, text) = match fault {
+                    CertificateFault::Certificate(text) => (certificate.span(), text),
+                    CertificateFault::Key(text) => (key.span(), text),
+                };
+                self.problems
+                    .push(Problem::new("[http.tls] cannot be used", span).label(text));
+                None
+            }
         }
-        Some(tls)
     }
 }
 

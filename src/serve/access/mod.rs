@@ -232,7 +232,7 @@ impl Access {
                 _ => Err(wrong("this server knows the schemes Bearer and Basic")),
             };
         }
-        let Some(id) = session_of(headers, cookie) else {
+        let Some(id) = session_of(headers, cookie, peer) else {
             return Ok(None);
         };
         let find = |name: &str| logins.users.get(name);
@@ -351,8 +351,8 @@ impl Access {
     }
 
     /// Ends the session of these headers, if there is one.
-    pub fn log_out(&self, headers: &HeaderMap, cookie: &str) {
-        if let Some(id) = session_of(headers, cookie) {
+    pub fn log_out(&self, headers: &HeaderMap, cookie: &str, peer: Peer) {
+        if let Some(id) = session_of(headers, cookie, peer) {
             lock(&self.sessions).end(&id);
             // Wakes what was promised to it.
             self.logins.send_modify(|_| {});
@@ -414,16 +414,22 @@ pub fn cookie_name(app: &App, secure: bool) -> String {
     }
 }
 
-fn session_of(headers: &HeaderMap, cookie: &str) -> Option<Id> {
-    let all = headers.get_all(header::COOKIE).iter();
-    let mut pairs = all
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(';'));
-    pairs.find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        let ours = name.strip_prefix("__Host-").unwrap_or(name) == cookie;
-        ours.then(|| digest(value.as_bytes()))
-    })
+/// With its prefix a cookie was set by this very host, over HTTPS; without it, by anybody on the way or on
+/// another port who wants a browser to go on in a session of theirs. So the one goes before the other, and
+/// over HTTPS there is only the one.
+fn session_of(headers: &HeaderMap, cookie: &str, peer: Peer) -> Option<Id> {
+    let pairs = || {
+        let all = headers.get_all(header::COOKIE).iter();
+        all.filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+    };
+    let value = |prefix: &str| {
+        let ours = |name: &str| name.strip_prefix(prefix) == Some(cookie);
+        pairs().find_map(|(name, value)| ours(name).then_some(value))
+    };
+    let found = value("__Host-").or_else(|| value("").filter(|_| !peer.tls));
+    found.map(|value| digest(value.as_bytes()))
 }
 
 fn wrong(detail: &str) -> Problem {

@@ -90,8 +90,32 @@ async fn a_changed_user_is_logged_out_and_others_are_not() {
     );
     gone.await.unwrap();
     assert!(!stays.is_finished());
-    access.log_out(&bert, "camring-1");
+    access.log_out(&bert, "camring-1", here);
     stays.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cookie_that_others_can_set_is_taken_for_no_other_and_never_over_https() {
+    let hash = hash_password(PASSWORD).unwrap();
+    let access = Access::new(&http(&hash, Role::Viewer)).unwrap();
+    let (plain, tls) = (peer("127.0.0.1", false), peer("127.0.0.1", true));
+    let (_, secret) = access
+        .log_in("anna", PASSWORD, plain.address)
+        .await
+        .unwrap();
+    let there = async |text: String, from| {
+        let headers = headers("cookie", &text);
+        let who = access.identify(&headers, from, "camring-1").await;
+        who.unwrap().is_some()
+    };
+    // Planted by a page of another port or a subdomain, with a longer path: it comes first.
+    let good = format!("camring-1=planted; __Host-camring-1={secret}");
+    assert!(there(good.clone(), plain).await && there(good, tls).await);
+    let planted = format!("camring-1={secret}");
+    assert!(there(planted.clone(), plain).await);
+    assert!(!there(planted, tls).await);
+    assert!(!there(format!("__Host-camring-1=x; camring-1={secret}"), plain).await);
+    assert!(!there(format!("xcamring-1={secret}"), plain).await);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod cameras;
+mod child;
 pub mod events;
 pub mod health;
 pub mod markers;

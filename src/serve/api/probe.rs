@@ -1,24 +1,18 @@
 //! `POST /api/v1/probe`: what a camera offers and sends, before it is added.
 //!
-//! `camring probe` in a process of its own: what comes from a camera is not parsed here. The URL reaches it
-//! through its environment, for a command line is for all to read. Few at a time, each for a limited time.
+//! `camring probe` in a process of its own: what comes from a camera is not parsed here. The URL, which may
+//! have a password, reaches it through a pipe: no command line and no environment has it. Few at a time, each
+//! for a limited time.
 #![deny(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::StatusCode;
-use rustix::process::Pid;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt as _, Interest};
-use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::Url;
@@ -26,23 +20,23 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::child::Running;
 use super::params::Body;
 use crate::serve::{App, Fault, Problem};
-use crate::sys::{self, process};
 
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(probe))
 }
 
-/// The variable that has the URL in a probe's environment.
-const URL: &str = "CAMRING_PROBE_URL";
 /// Probes at a time.
 static PROBES: Semaphore = Semaphore::const_new(2);
 /// Each stage of a connection has its own limit; this is for all of them.
 const LONGEST: Duration = Duration::from_secs(60);
 /// More than a report is.
 const LONGEST_REPORT: u64 = 256 << 10;
+/// Longer than any camera's; fits into a pipe that nobody reads.
+const LONGEST_URL: usize = crate::cmd::probe::LONGEST_URL;
 /// How long to receive, in seconds.
 const USUAL_SECONDS: u64 = 3;
 const MOST_SECONDS: u64 = 20;
@@ -90,8 +84,10 @@ async fn probe(Body(body): Body) -> Result<Json<Value>, Problem> {
         tracing::warn!("probe: {error}");
         Problem::internal("the camera could not be looked at; the log says why")
     };
-    let mut running = Running::start(&arguments).map_err(failed)?;
-    let Ok(report) = timeout(LONGEST, running.report()).await else {
+    let words = ["probe", "--json", "--log", "error", "-"].map(str::to_owned);
+    let words = words.into_iter().chain(arguments.options);
+    let mut running = Running::start("camring: probe", words, &arguments.url).map_err(failed)?;
+    let Ok(report) = timeout(LONGEST, running.report(LONGEST_REPORT)).await else {
         return Err(camera_failed("it took longer than a minute".to_owned()));
     };
     let report: Value = serde_json::from_slice(&report.map_err(failed)?)
@@ -181,9 +177,8 @@ pub(in crate::serve) fn arguments(body: &Value) -> Result<Arguments, Problem> {
         if !set {
             fault("url", "cannot have a user and a password");
         }
-        // A NUL would end the variable early.
-        if url.as_str().contains('\0') {
-            fault("url", "must be a URL such as rtsp://192.0.2.10/stream1");
+        if url.as_str().len() > LONGEST_URL {
+            fault("url", "is too long");
         }
     }
     options.extend(["--seconds".to_owned(), seconds.to_string()]);
@@ -193,69 +188,6 @@ pub(in crate::serve) fn arguments(body: &Value) -> Result<Arguments, Problem> {
             options,
         }),
         _ => Err(Problem::invalid("Not a camera", faults)),
-    }
-}
-
-/// A probe at work. Dropping it ends it.
-struct Running {
-    report: pipe::Receiver,
-    pidfd: Option<AsyncFd<OwnedFd>>,
-}
-
-impl Running {
-    /// Executes this binary again. On the runtime's own thread: when the thread that started it ends,
-    /// the kernel kills it.
-    fn start(arguments: &Arguments) -> io::Result<Self> {
-        let environment = ["LANG", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE"];
-        let environment = environment
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("camring: probe")
-            .args(["probe", "--json", "--log", "error"])
-            .args(&arguments.options)
-            .arg(format!("${{{URL}}}"))
-            .env_clear()
-            .envs(environment)
-            .env(URL, &arguments.url)
-            .env(crate::cmd::probe::PARENT, std::process::id().to_string())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let pidfd = process::open_pidfd(Pid::from_child(&child))?;
-        let pidfd = Some(sys::watch_fd(pidfd, Interest::READABLE)?);
-        let report = child.stdout.take().map(OwnedFd::from);
-        let report = report.ok_or_else(|| io::Error::other("no pipe"))?;
-        Ok(Self {
-            report: pipe::Receiver::from_owned_fd(report)?,
-            pidfd,
-        })
-    }
-
-    /// All that it prints.
-    async fn report(&mut self) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        let mut report = (&mut self.report).take(LONGEST_REPORT);
-        report.read_to_end(&mut text).await?;
-        Ok(text)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let Some(pidfd) = self.pidfd.take() else {
-            return;
-        };
-        process::kill(pidfd.as_fd());
-        // Without a runtime the server ends, too, and its children with it.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = pidfd.readable().await;
-                let _ = process::try_reap(pidfd.as_fd());
-            });
-        }
     }
 }
 
@@ -280,6 +212,8 @@ mod tests {
         assert_eq!(faults(json!([])), ["#/url"]);
         assert_eq!(faults(json!({"url": 5})), ["#/url"]);
         assert_eq!(faults(json!({"url": "rtsp:///x"})), ["#/url"]);
+        let long = format!("rtsp://h/{}", "x".repeat(LONGEST_URL));
+        assert_eq!(faults(json!({ "url": long })), ["#/url"]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn log_in(
     let client = access::client(&headers, peer);
     let (identity, secret) = app.access.log_in(&name, &password, client).await?;
     app.access
-        .log_out(&headers, &access::cookie_name(&app, false));
+        .log_out(&headers, &access::cookie_name(&app, false), peer);
     let mut response = Json(Session::of(&app, Some(&identity))).into_response();
     let age = LONGEST_SESSION.as_secs();
     set_cookies(&app, &mut response, is_secure(&headers, peer), &secret, age);
@@ -155,9 +155,9 @@ async fn log_out(
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Response {
-    app.access
-        .log_out(&headers, &access::cookie_name(&app, false));
     let peer = peer.map_or_else(|| access::peer(&Request::default()), |Extension(peer)| peer);
+    app.access
+        .log_out(&headers, &access::cookie_name(&app, false), peer);
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookies(&app, &mut response, is_secure(&headers, peer), "", 0);
     response

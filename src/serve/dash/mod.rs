@@ -8,13 +8,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use manifest::{Manifest, Track};
 
-use super::api::params::{Params, moment};
+use super::api::params::{Moment, Params, moment};
 use super::index::{Minute, Wanted};
 use super::{App, Problem, hls};
 use crate::sys::clock;
@@ -24,7 +24,7 @@ const LIVE_NS: i64 = 60_000_000_000;
 
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().route("/dash/{camera}/manifest.mpd", get(manifest))
+    OpenApiRouter::new().routes(routes!(manifest))
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,6 +33,22 @@ struct Query {
     to: Option<String>,
 }
 
+/// A camera as DASH
+///
+/// Over the segments that HLS has, live or of a range.
+#[utoipa::path(
+    get, path = "/dash/{camera}/manifest.mpd", tag = "playback",
+    params(
+        ("camera" = String, Path, description = "A camera's name"),
+        ("from" = Option<Moment>, Query, description = "The beginning; with it or `to`, a manifest of this range, which does not change"),
+        ("to" = Option<Moment>, Query, description = "The end"),
+    ),
+    responses(
+        (status = 200, content_type = "application/dash+xml", body = String),
+        (status = 304, description = "It is what `If-None-Match` says"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "A time that is none"),
+    ),
+)]
 async fn manifest(
     State(app): State<Arc<App>>,
     Path(camera): Path<String>,

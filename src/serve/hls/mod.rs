@@ -9,6 +9,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod files;
 mod media;
 mod multivariant;
 mod playlist;
@@ -24,14 +25,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use media::{nothing_then, target};
 use multivariant::Variant;
 pub use multivariant::folder;
 use playlist::Report;
 
-use super::api::params::{Params, moment};
-use super::deliver::{self, Piece};
+use super::api::params::{Moment, Params, moment};
+use super::deliver;
 use super::index::{Edge, Place, Wanted};
 use super::{App, Problem};
 use crate::recording::InitId;
@@ -46,15 +48,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    use axum::routing::get;
     OpenApiRouter::new()
-        .route("/hls/{camera}/index.m3u8", get(index))
-        .route("/hls/{camera}/{stream}/{rendition}/live.m3u8", get(live))
-        .route("/hls/{camera}/{stream}/{rendition}/dvr.m3u8", get(dvr))
-        .route("/hls/{camera}/{stream}/{rendition}/range.m3u8", get(range))
-        .route("/hls/{camera}/{stream}/{rendition}/s/{name}", get(segment))
-        .route("/hls/{camera}/{stream}/{rendition}/p/{name}", get(part))
-        .route("/hls/{camera}/{stream}/{rendition}/{init}", get(init))
+        .routes(routes!(index))
+        .routes(routes!(live))
+        .routes(routes!(dvr))
+        .routes(routes!(range))
+        .merge(files::routes())
 }
 
 /// Which rendition.
@@ -172,6 +171,23 @@ impl Query {
     }
 }
 
+/// A camera as HLS: the multivariant playlist
+///
+/// Each stream and rendition is a variant.
+#[utoipa::path(
+    get, path = "/hls/{camera}/index.m3u8", tag = "playback",
+    params(
+        ("camera" = String, Path, description = "A camera's name"),
+        ("playlist" = Option<String>, Query, description = "`live` (without it) or `dvr`: what the variants are"),
+        ("from" = Option<Moment>, Query, description = "The beginning; with it or `to`, the variants are playlists of this range"),
+        ("to" = Option<Moment>, Query, description = "The end"),
+    ),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 304, description = "It is what `If-None-Match` says"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "A time that is none"),
+    ),
+)]
 async fn index(
     State(app): State<Arc<App>>,
     Path(camera): Path<String>,
@@ -293,6 +309,24 @@ pub async fn tracks(app: &App, place: &Place, init: InitId) -> Arc<super::tracks
     read.await.unwrap_or_default()
 }
 
+/// The newest segments of a rendition, with low latency
+///
+/// Parts, blocking reload and updates as in RFC 8216bis.
+#[utoipa::path(
+    get, path = "/hls/{camera}/{stream}/{rendition}/live.m3u8", tag = "playback",
+    params(
+        ("camera" = String, Path, description = "A camera's name"),
+        ("stream" = String, Path, description = "The stream's name; `main` where it has none"),
+        ("rendition" = String, Path, description = "`source`: as the camera sends it; `720p` and the like: encoded"),
+        ("_HLS_msn" = Option<u64>, Query, description = "Answer when this segment has ended …"),
+        ("_HLS_part" = Option<u64>, Query, description = "… or when this part of it is there"),
+        ("_HLS_skip" = Option<String>, Query, description = "`YES`: leave out what the client has, with `EXT-X-SKIP`"),
+    ),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 304, description = "It is what `If-None-Match` says"),
+    ),
+)]
 async fn live(
     State(app): State<Arc<App>>,
     Path((camera, stream, rendition)): OfRendition,
@@ -303,6 +337,24 @@ async fn live(
     media::growing(&app, &place, &query, &headers, media::Window::Newest).await
 }
 
+/// All segments of a rendition that are kept
+///
+/// As `live.m3u8`, from the oldest segment on.
+#[utoipa::path(
+    get, path = "/hls/{camera}/{stream}/{rendition}/dvr.m3u8", tag = "playback",
+    params(
+        ("camera" = String, Path, description = "A camera's name"),
+        ("stream" = String, Path, description = "The stream's name; `main` where it has none"),
+        ("rendition" = String, Path, description = "`source`: as the camera sends it; `720p` and the like: encoded"),
+        ("_HLS_msn" = Option<u64>, Query, description = "Answer when this segment has ended …"),
+        ("_HLS_part" = Option<u64>, Query, description = "… or when this part of it is there"),
+        ("_HLS_skip" = Option<String>, Query, description = "`YES`: leave out what the client has, with `EXT-X-SKIP`"),
+    ),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 304, description = "It is what `If-None-Match` says"),
+    ),
+)]
 async fn dvr(
     State(app): State<Arc<App>>,
     Path((camera, stream, rendition)): OfRendition,
@@ -314,6 +366,24 @@ async fn dvr(
     media::growing(&app, &place, &query, &headers, media::Window::All).await
 }
 
+/// The segments of a range
+///
+/// Whole segments; `EXT-X-START` says where in the first one the range begins. It does not change.
+#[utoipa::path(
+    get, path = "/hls/{camera}/{stream}/{rendition}/range.m3u8", tag = "playback",
+    params(
+        ("camera" = String, Path, description = "A camera's name"),
+        ("stream" = String, Path, description = "The stream's name; `main` where it has none"),
+        ("rendition" = String, Path, description = "`source`: as the camera sends it; `720p` and the like: encoded"),
+        ("from" = Option<Moment>, Query, description = "The beginning; with it or `to`, of what is recorded"),
+        ("to" = Option<Moment>, Query, description = "The end"),
+    ),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 304, description = "It is what `If-None-Match` says"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "A time that is none"),
+    ),
+)]
 async fn range(
     State(app): State<Arc<App>>,
     Path((camera, stream, rendition)): OfRendition,
@@ -328,118 +398,6 @@ async fn range(
     let place = place(&app, &camera, &stream, &rendition).await?;
     app.index.settled().await?;
     media::fixed(&app, &place, range, &headers).await
-}
-
-async fn init(
-    State(app): State<Arc<App>>,
-    Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition).await?;
-    let id = name
-        .strip_prefix("init-")
-        .and_then(|name| name.strip_suffix(".mp4")?.parse::<InitId>().ok());
-    let Some(id) = id else {
-        return Err(unknown_file(&name));
-    };
-    let piece = Piece {
-        path: place.rendition.init(id),
-        offset: 0,
-        len: None,
-        tag: id.to_string(),
-        cache: deliver::FOR_EVER,
-        media_type: "video/mp4",
-    };
-    deliver::piece(piece, &headers)
-        .await?
-        .ok_or_else(|| unknown_file(&name))
-}
-
-fn unknown_file(name: &str) -> Problem {
-    let shown: String = name.chars().take(64).collect();
-    Problem::not_found(
-        "unknown-file",
-        "Unknown file",
-        format!("{shown:?} is no playlist, init segment, segment or part of this rendition"),
-    )
-}
-
-/// Media that was there once, or never.
-fn gone(app: &App, what: String) -> Problem {
-    // Somebody deletes files, and the kernel has not told of it.
-    app.index.look();
-    Problem::not_found(
-        "not-recorded",
-        "Not recorded",
-        format!(
-            "{what} is not there: it was deleted, or has not been recorded yet; reload the playlist"
-        ),
-    )
-}
-
-async fn segment(
-    State(app): State<Arc<App>>,
-    Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition).await?;
-    let sequence = name.strip_suffix(".m4s").and_then(number);
-    let sequence = sequence.ok_or_else(|| unknown_file(&name))?;
-    let found = app.index.segment(&place, sequence).await?;
-    let Some((minute, segment)) = found.filter(|(minute, _)| !minute.gone) else {
-        return Err(gone(&app, format!("segment {sequence}")));
-    };
-    let piece = Piece {
-        path: place.rendition.data(&minute.name),
-        offset: segment.offset,
-        len: Some(segment.len.into()),
-        tag: format!("{:x}-{sequence}", minute.name.start_ms),
-        cache: deliver::FOR_AN_HOUR,
-        media_type: "video/mp4",
-    };
-    let answer = deliver::piece(piece, &headers).await?;
-    answer.ok_or_else(|| gone(&app, format!("segment {sequence}")))
-}
-
-async fn part(
-    State(app): State<Arc<App>>,
-    Path((camera, stream, rendition, name)): Path<(String, String, String, String)>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let place = place(&app, &camera, &stream, &rendition).await?;
-    let numbers = name
-        .strip_suffix(".m4s")
-        .and_then(|name| name.split_once('.'));
-    let numbers = numbers.and_then(|(of, part)| Some((number(of)?, number(part)?)));
-    let Some((sequence, wanted)) = numbers else {
-        return Err(unknown_file(&name));
-    };
-    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-    let missing = || gone(&app, format!("part {wanted} of segment {sequence}"));
-    let mut edge = place.edge();
-    if edge.next() == (sequence, wanted) {
-        // The preload hint. If the segment ends with the part before, this part will never be.
-        let passed = |edge: &Arc<Edge>| edge.next() != (sequence, wanted);
-        edge = wait(&app, &place, passed).await?;
-    }
-    let found = edge.parts_of(sequence).get(wanted).copied();
-    let (Some(part), Some(minute)) = (found, edge.minute_with(sequence)) else {
-        return Err(missing());
-    };
-    let piece = Piece {
-        path: place.rendition.data(&minute.name),
-        offset: part.offset,
-        len: Some(part.len.into()),
-        tag: format!("{:x}-{sequence}.{wanted}", minute.name.start_ms),
-        cache: deliver::FOR_AN_HOUR,
-        media_type: "video/mp4",
-    };
-    deliver::piece(piece, &headers).await?.ok_or_else(missing)
-}
-
-fn number(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Waits for the newest to be as wanted, three target durations at most (8216bis, 6.2.5.2), and never

@@ -137,6 +137,9 @@ fn one_client_too_many_is_told_so() {
         text.starts_with("HTTP/1.1 503") && text.contains("too-many-connections"),
         "{text}"
     );
+    for said in ["nosniff", "default-src 'none'", "Cache-Control: no-store"] {
+        assert!(text.contains(said), "{text}");
+    }
     drop(idle);
     let begun = Instant::now();
     let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

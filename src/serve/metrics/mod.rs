@@ -21,11 +21,11 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use requests::{Requests, middleware};
 pub use table::{ALL, Metric};
@@ -37,7 +37,7 @@ use crate::supervisor::status::Status;
 
 /// This area's routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().route("/metrics", get(scrape))
+    OpenApiRouter::new().routes(routes!(scrape))
 }
 
 /// All there is to tell at one moment.
@@ -60,6 +60,16 @@ impl Collector for Scrape {
     }
 }
 
+/// All metrics, for Prometheus
+///
+/// In OpenMetrics where `Accept` prefers that, else in Prometheus' own text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, content(
+        (String = "text/plain"),
+        (String = "application/openmetrics-text"),
+    ))),
+)]
 async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let began = Instant::now();
     let accept = headers

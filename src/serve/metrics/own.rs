@@ -8,6 +8,7 @@ use super::requests::{Counted, LIMITS};
 use super::table::*;
 use super::write::Writer;
 use crate::config::Retention;
+use crate::config::certificate::Expiry;
 use crate::serve::App;
 use crate::serve::retention::{Reason, State};
 use crate::sys::usage;
@@ -22,6 +23,7 @@ pub struct Own {
     pub requests: Counted,
     pub running: u64,
     pub listeners: usize,
+    pub certificate_expires: Option<Expiry>,
 }
 
 impl Own {
@@ -35,6 +37,7 @@ impl Own {
             requests: app.requests.counted(),
             running: app.requests.running(),
             listeners: app.events.receiver_count(),
+            certificate_expires: *app.certificate_expires.borrow(),
         }
     }
 
@@ -64,7 +67,9 @@ impl Own {
             Ok(())
         })?;
         w.one(&HTTP_RUNNING, self.running as f64)?;
-        w.one(&HTTP_LISTENERS, self.listeners as f64)
+        w.one(&HTTP_LISTENERS, self.listeners as f64)?;
+        let expires = self.certificate_expires;
+        w.maybe(&HTTP_EXPIRES, expires.map(|end| end.0 as f64))
     }
 
     fn recordings(&self, w: &mut Writer<'_>) -> fmt::Result {

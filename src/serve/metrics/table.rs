@@ -226,6 +226,8 @@ metrics! {
         "Requests whose answer has not begun";
     HTTP_LISTENERS: "gauge" "camring_http_event_listeners", "", NONE,
         "Clients of GET /api/v1/events";
+    HTTP_EXPIRES: "gauge" "camring_http_certificate_expiry_timestamp", "seconds", NONE,
+        "When the certificate that is served expires, Unix time; missing without HTTPS";
     SCRAPE: "gauge" "camring_scrape_duration", "seconds", NONE,
         "What this answer took so far: asking the daemon, mostly";
     SELF_CPU: "counter" "process_cpu", "seconds", NONE,

@@ -36,6 +36,7 @@ fn own() -> Own {
         requests: Default::default(),
         running: 1,
         listeners: 0,
+        certificate_expires: None,
     }
 }
 

@@ -1,11 +1,12 @@
 // What people type about a camera, checked before it is sent, and what a probe found, in words.
 import { bitrate } from "./format";
 
-const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/i;
+// As the configuration takes it.
+const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/i;
 
 export function nameProblem(name: string, taken: string[]): string | null {
   if (!name) return "A name is needed: it is in addresses and in the log";
-  if (!NAME.test(name)) return "Letters, digits, - and _; a letter or digit first";
+  if (!NAME.test(name)) return "Letters, digits, -, _ and .; a letter or digit first; at most 63";
   if (taken.includes(name)) return "There is a camera of that name";
   return null;
 }

@@ -54,6 +54,13 @@ it("a page waits behind the login, and a wrong password says so", async () => {
   await shot(page, "login-light");
   await page.emulateMedia({ colorScheme: "dark" });
   await shot(page, "login-dark");
+  // On the smallest of phones nothing is cut off, and each field says what it is.
+  await page.setViewportSize({ width: 320, height: 568 });
+  await shot(page, "login-phone");
+  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(320);
+  expect(await page.getByRole("textbox", { name: "Name" }).inputValue()).toBe("admin");
+  await page.getByLabel("Password").waitFor();
+  await page.setViewportSize({ width: 1280, height: 800 });
   await page.emulateMedia({ colorScheme: "light" });
   await page.keyboard.type(PASSWORD);
   await page.keyboard.press("Enter");
