@@ -6,6 +6,8 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -577,4 +579,62 @@ fn messages_about_wrong_configurations_show_no_password() {
     ] {
         check(&config, &messages(&config));
     }
+}
+
+/// A uid of nobody's, to run a daemon as where root runs the tests.
+const OTHER: &str = "65534";
+
+/// Nobody, not even another process of the daemon's own user, can look into one that may hold a secret.
+#[test]
+fn no_process_can_be_looked_into() {
+    // To root nothing is forbidden, so nothing can be seen of it. The program is opened before the privilege
+    // is gone: its folder may be root's own.
+    let script = "chown -R \"$2\" \"$1\" && shift && user=$1 && shift && program=$1 && shift && \
+        exec 9<\"$program\" && exec setpriv --reuid \"$user\" --regid \"$user\" --clear-groups \
+        --pdeathsig KILL /proc/self/fd/9 \"$@\"";
+    let as_other = ["sh", "-c", script, "sh", "@DIR@", OTHER];
+    let root = rustix::process::geteuid().is_root();
+    let under: &[&str] = if root { &as_other } else { &[] };
+    let farm = Farm::start(&[Camera::new("door", "h264-180p")]);
+    let config = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[[camera]]\nname = \"door\"\nurl = \"{}\"\n\
+         [camera.record]\nmode = \"copy\"\nsegment = \"1s\"\n",
+        farm.url("door")
+    );
+    let daemon = Daemon::start_under(under, &config, |_| {});
+    // A picture that was recorded is decoded by a worker, which is kept.
+    let begun = support::unix_ns() / 1_000_000_000;
+    support::wait_until("a recorded picture", support::PATIENCE, || {
+        let address = daemon.status()["http"]["address"].clone();
+        let at = (support::unix_ns() / 1_000_000_000 - 2).max(begun);
+        let url = format!(
+            "http://{}/api/v1/cameras/door/snapshot.jpg?at={at}",
+            address.as_str().unwrap_or_default()
+        );
+        let curl = Command::new("curl")
+            .args(["-sSf", "-o", "/dev/null", &url])
+            .output();
+        curl.expect("curl").status.success()
+    });
+    let mut all = process::descendants(daemon.pid());
+    all.extend(process::Process::of(daemon.pid()));
+    for kind in ["run", "spawner", "read", "hls", "serve", "worker"] {
+        let found = all.iter().any(|one| one.title.contains(kind));
+        assert!(found, "no {kind} among {all:#?}");
+    }
+    // What is in /proc of a process that cannot be looked into is root's, else its user's.
+    let owner = |pid: u32| fs::metadata(format!("/proc/{pid}/maps")).map(|there| there.uid());
+    for process in &all {
+        assert_eq!(owner(process.pid).expect("it lives"), 0, "{process:?}");
+    }
+    let mut other = Command::new("sleep");
+    if root {
+        other.uid(OTHER.parse().expect("a number"));
+    }
+    let mut other = other.arg("60").spawn().expect("sleep (coreutils)");
+    let seen = owner(other.id());
+    other.kill().expect("a child");
+    other.wait().expect("a child");
+    assert_ne!(seen.expect("it lives"), 0, "the test would see nothing");
+    daemon.stop();
 }

@@ -192,7 +192,7 @@ fn server(
 }
 
 /// Files that this process has mapped.
-fn mapped() -> BTreeSet<PathBuf> {
+pub(super) fn mapped() -> BTreeSet<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines()
         .filter_map(|line| line.split_once(" /"))

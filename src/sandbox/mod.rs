@@ -16,6 +16,7 @@ mod kernel;
 mod limits;
 mod rules;
 mod seccomp;
+mod stack;
 mod syscalls;
 
 use std::fmt;
@@ -62,6 +63,19 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// Whether it runs a device's driver, which makes code.
+    fn drives(&self) -> bool {
+        match self {
+            Self::Reader { devices, .. } | Self::Recorder { devices, .. } => *devices,
+            Self::Server { .. } | Self::Worker => false,
+        }
+    }
+
+    /// Whether memory that can be executed is refused.
+    fn makes_no_code(&self) -> bool {
+        !self.drives() && !matches!(self, Self::Server { .. })
+    }
+
     /// For messages.
     pub fn name(&self) -> &'static str {
         match self {
@@ -136,12 +150,18 @@ pub fn enter(settings: Sandbox, profile: &Profile) -> Result<Entered, SandboxErr
         Ok(()) => Ok(()),
     };
     done(one_thread().map_err(SandboxError::new("confine all threads")))?;
+    // Refused, it would keep threads from starting, each with "Permission denied".
+    let executable = profile.makes_no_code().then(stack::executable).flatten();
+    if let Some(why) = &executable {
+        let error = io::Error::other(why.clone());
+        done(Err(SandboxError::new("refuse executable memory")(error)))?;
+    }
     done(limits::apply(profile).map_err(SandboxError::new("lower its limits")))?;
     done(limits::drop_capabilities(profile).map_err(SandboxError::new("give up capabilities")))?;
     let mut abi = 0;
     let landlock = files::close_off(profile).map(|got| abi = got);
     done(landlock.map_err(SandboxError::new("close off files (Landlock)")))?;
-    let filtered = seccomp::install(settings.on_violation, profile);
+    let filtered = seccomp::install(settings.on_violation, profile, executable.is_some());
     let seccomp = filtered.is_ok();
     done(filtered.map_err(SandboxError::new("filter system calls (seccomp)")))?;
     entered.seccomp = seccomp;

@@ -27,8 +27,13 @@ type List = BTreeMap<i64, Rules>;
 
 /// Installs the filters of a kind of process. Nothing further can be installed after that, but by what the
 /// server starts.
-pub(super) fn install(on_violation: OnViolation, profile: &Profile) -> io::Result<()> {
-    let programs = programs(on_violation, profile).map_err(io::Error::other)?;
+/// `executable`: memory that can be executed is not refused.
+pub(super) fn install(
+    on_violation: OnViolation,
+    profile: &Profile,
+    executable: bool,
+) -> io::Result<()> {
+    let programs = programs(on_violation, profile, executable).map_err(io::Error::other)?;
     let last = programs.len() - 1;
     for (at, program) in programs.iter().enumerate() {
         install_filter(program, at == last)?;
@@ -37,14 +42,22 @@ pub(super) fn install(on_violation: OnViolation, profile: &Profile) -> io::Resul
 }
 
 /// The filters, in the order in which they are installed.
-fn programs(on_violation: OnViolation, profile: &Profile) -> Result<[BpfProgram; 3], BackendError> {
+fn programs(
+    on_violation: OnViolation,
+    profile: &Profile,
+    executable: bool,
+) -> Result<[BpfProgram; 3], BackendError> {
     let pid = std::process::id();
     let allowed = allowed(profile, pid)?;
     let unknown: List = unknown()
         .filter(|call| !allowed.contains_key(call))
         .map(|call| (call, Vec::new()))
         .collect();
-    let refused = refused(profile, &allowed, pid)?;
+    let mut refused = refused(profile, &allowed, pid)?;
+    if executable {
+        refused.remove(&SYS_mmap);
+        refused.remove(&SYS_mprotect);
+    }
     let mut passed = allowed;
     // Decided by the other two: this one must not call it a violation.
     for call in unknown.keys() {
@@ -145,12 +158,25 @@ fn allowed(profile: &Profile, pid: u32) -> Result<List, BackendError> {
     Ok(list)
 }
 
+/// What libraries try, and do without where it is refused.
+const TRIED: &[&[i64]] = &[
+    OPEN,
+    OPEN_OLD,
+    FILES,
+    FILES_OLD,
+    CONNECT,
+    DRIVER,
+    REFUSED,
+    REFUSED_OLD,
+];
+
 /// What is refused without ado: all of a list that is not allowed, and of what is allowed some
 /// arguments.
 fn refused(profile: &Profile, allowed: &List, pid: u32) -> Result<List, BackendError> {
-    let mut list: List = REFUSED
+    let mut list: List = TRIED
         .iter()
-        .chain(REFUSED_OLD)
+        .copied()
+        .flatten()
         .filter(|call| !allowed.contains_key(call))
         .map(|&call| (call, Vec::new()))
         .collect();
@@ -158,11 +184,7 @@ fn refused(profile: &Profile, allowed: &List, pid: u32) -> Result<List, BackendE
         // What it starts does as it likes, within the list.
         return Ok(list);
     }
-    let drives = match profile {
-        Profile::Reader { devices, .. } | Profile::Recorder { devices, .. } => *devices,
-        Profile::Server { .. } | Profile::Worker => false,
-    };
-    if !drives {
+    if !profile.drives() {
         list.insert(SYS_mmap, rules::executable()?);
         list.insert(SYS_mprotect, rules::executable()?);
         list.insert(SYS_ioctl, rules::devices()?);
@@ -224,7 +246,7 @@ mod tests {
     fn every_filter_can_be_made_and_is_short_enough() {
         for profile in all() {
             for on_violation in OnViolation::ALL {
-                for program in programs(on_violation, &profile).unwrap() {
+                for program in programs(on_violation, &profile, false).unwrap() {
                     assert!(!program.is_empty() && program.len() < MOST, "{profile:?}");
                 }
             }
@@ -275,6 +297,20 @@ mod tests {
             }
             let runs = matches!(profile, Profile::Server { .. });
             assert_eq!(allowed.contains_key(&SYS_execve), runs, "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn no_call_is_listed_twice_and_a_worker_is_refused_all_that_is_tried() {
+        let mut seen = std::collections::BTreeSet::new();
+        let lists = TRIED.iter().copied().chain([COMMON, COMMON_OLD]);
+        for call in lists.flatten() {
+            assert!(seen.insert(call), "{call}");
+        }
+        let allowed = allowed(&Profile::Worker, 7).unwrap();
+        let refused = refused(&Profile::Worker, &allowed, 7).unwrap();
+        for call in TRIED.iter().copied().flatten() {
+            assert_eq!(refused.get(call), Some(&Vec::new()), "{call}");
         }
     }
 

@@ -286,39 +286,18 @@ pub(super) const SERVER_OLD: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const SERVER_OLD: &[i64] = &[];
 
-/// Refused with EACCES to whom they are not allowed, in every mode: libraries try them and cope
-/// (`/proc/cpuinfo`, `/sys/devices/system/cpu`, time zones, locales, a look at their own limits). To end
-/// a process for these would end it for nothing.
+/// Besides [`OPEN`], [`FILES`], [`CONNECT`] and [`DRIVER`], refused with EACCES to whom they are not allowed,
+/// in every mode: libraries try them and cope (`/proc/cpuinfo`, `/sys/devices/system/cpu`, time zones,
+/// locales, a look at their own limits). To end a process for these would end it for nothing.
 pub(super) const REFUSED: &[i64] = &[
-    SYS_openat,
-    SYS_openat2,
-    SYS_faccessat,
-    SYS_faccessat2,
-    SYS_readlinkat,
-    SYS_mkdirat,
-    SYS_unlinkat,
-    SYS_renameat,
-    SYS_renameat2,
-    SYS_ftruncate,
-    SYS_truncate,
-    SYS_flock,
-    SYS_statfs,
-    SYS_fchmod,
-    SYS_fchmodat,
-    SYS_fchown,
     SYS_fchownat,
-    SYS_utimensat,
     SYS_chdir,
     SYS_fchdir,
     SYS_linkat,
     SYS_symlinkat,
-    SYS_memfd_create,
-    SYS_connect,
-    SYS_bind,
     SYS_listen,
     SYS_accept,
     SYS_accept4,
-    SYS_socketpair,
     SYS_sched_setscheduler,
     SYS_sched_setparam,
     SYS_sched_setattr,
@@ -337,17 +316,8 @@ pub(super) const REFUSED: &[i64] = &[
 /// The same, as older programs call it.
 #[cfg(target_arch = "x86_64")]
 pub(super) const REFUSED_OLD: &[i64] = &[
-    SYS_open,
-    SYS_creat,
-    SYS_access,
-    SYS_readlink,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_unlink,
-    SYS_rename,
     SYS_link,
     SYS_symlink,
-    SYS_chmod,
     SYS_chown,
     SYS_lchown,
     SYS_utime,

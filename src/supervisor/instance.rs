@@ -13,6 +13,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
+/// A former daemon takes its lock's name away once: more often it is somebody else's doing.
+const LOCK_TRIES: u32 = 100;
+
 /// Why the daemon cannot be the one of its runtime folder.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -69,7 +72,7 @@ impl Instance {
                 hint: "",
             }
         };
-        loop {
+        for _ in 0..LOCK_TRIES {
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -102,6 +105,9 @@ impl Instance {
             written.map_err(failed("write"))?;
             return Ok(Self { lock, locked: file });
         }
+        Err(failed("lock")(io::Error::other(
+            "somebody removes it again and again",
+        )))
     }
 
     /// Listens at `path`, mode 0660, for `group` where it exists. A socket that is there already

@@ -22,7 +22,8 @@ pub(super) fn image(image: &Image, memory: OwnedFd, output: &mut Output) -> Resu
     let wrong = || Trouble::internal("a picture in memory makes no sense");
     let format = PixelFormat::from_u32(image.format).ok_or_else(wrong)?;
     let range = ColorRange::from_u8(image.range).ok_or_else(wrong)?;
-    let total: u64 = image.planes.iter().map(|plane| plane.1).sum();
+    let sum = |total: u64, plane: &(u64, u64, u32)| total.checked_add(plane.1);
+    let total = image.planes.iter().try_fold(0, sum).ok_or_else(wrong)?;
     if total > MAX_IMAGE || image.planes.len() > 4 {
         return Err(wrong());
     }
@@ -70,7 +71,7 @@ pub(super) fn snapshot(
     let mut made = None;
     // libavformat's times and the index's are the same but for what a timescale cannot express.
     let mut each = |picture: &Picture, time: i64, span: &super::protocol::Span| {
-        if (time - span.from).abs() > 1 {
+        if time.abs_diff(span.from) > 1 {
             return Ok(Flow::On);
         }
         made = Some(jpeg_of(picture, still)?);
@@ -176,4 +177,39 @@ pub(super) fn storyboard(
         }
     }
     output.put(&sheet.to_jpeg(Quality::percent(board.quality))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes come from a ring's header, which its reader writes.
+    #[test]
+    fn a_picture_whose_planes_make_no_sense_is_refused() {
+        let still = Still {
+            width: None,
+            quality: 80,
+        };
+        let plane = |len| (0, len, 64);
+        for planes in [
+            vec![plane(u64::MAX), plane(2)],
+            vec![plane(MAX_IMAGE + 1)],
+            vec![plane(1); 5],
+            vec![(u64::MAX, 64, 64)],
+        ] {
+            let image_in = Image {
+                format: PixelFormat::I420 as u32,
+                width: 64,
+                height: 64,
+                range: ColorRange::Limited as u8,
+                matrix: 1,
+                planes,
+                still,
+            };
+            let memory = tempfile::tempfile().unwrap().into();
+            let mut output = Output::new(tempfile::tempfile().unwrap().into());
+            let refused = image(&image_in, memory, &mut output).unwrap_err();
+            assert_eq!(refused.kind, TroubleKind::Internal, "{refused}");
+        }
+    }
 }

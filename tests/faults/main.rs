@@ -303,11 +303,13 @@ fn main() {
         }
     });
     for (name, ran) in results.into_inner().expect("no panic") {
-        if let Ok(run) = &ran {
-            passed += run.passed.len();
-            not_here.extend(&run.not_here);
-        }
-        if ran.map_or(true, |run| run.failed) {
+        let Ok(run) = ran else {
+            failed.push(name);
+            continue;
+        };
+        passed += run.passed.len();
+        not_here.extend(run.not_here);
+        if run.failed {
             failed.push(name);
         }
     }

@@ -83,6 +83,16 @@ pub fn main(arguments: &[String]) -> ! {
         drop(other);
         sys::exit_now(0);
     }
+    if mode == "stack" {
+        let sandbox = Sandbox {
+            enabled: SandboxMode::Require,
+            on_violation: OnViolation::Errno,
+        };
+        let refused = sandbox::enter(sandbox, &profile);
+        let told = refused.is_err_and(|error| error.to_string().contains("libstack.so"));
+        println!("refused={}", i32::from(told));
+        sys::exit_now(0);
+    }
     let sandbox = Sandbox {
         enabled: match mode.as_str() {
             "off" => SandboxMode::Off,
@@ -100,6 +110,14 @@ pub fn main(arguments: &[String]) -> ! {
     for action in actions {
         if action == "cost" {
             println!("{}", cost(took));
+            continue;
+        }
+        if action == "told" {
+            let told = entered
+                .missing
+                .iter()
+                .any(|text| text.contains("libstack.so"));
+            println!("told={}", i32::from(told));
             continue;
         }
         let errno = act(action, &around);

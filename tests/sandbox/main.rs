@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::catch_unwind;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use camring::sandbox::Kernel;
@@ -66,6 +67,10 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("nothing_is_left_to_gain", nothing_is_left_to_gain),
     ("a_second_thread_is_noticed", a_second_thread_is_noticed),
+    (
+        "threads_start_though_a_library_wants_executable_stacks",
+        threads_start_though_a_library_wants_executable_stacks,
+    ),
 ];
 
 fn main() {
@@ -133,6 +138,17 @@ impl World {
         mode: &str,
         actions: &[&str],
     ) -> (BTreeMap<String, i32>, Option<i32>) {
+        self.run_with(None, kind, mode, actions)
+    }
+
+    /// The same, with a library loaded before all others.
+    fn run_with(
+        &self,
+        library: Option<&Path>,
+        kind: &str,
+        mode: &str,
+        actions: &[&str],
+    ) -> (BTreeMap<String, i32>, Option<i32>) {
         let port =
             |listener: &TcpListener| listener.local_addr().expect("bound").port().to_string();
         let output = Command::new("/proc/self/exe")
@@ -146,6 +162,7 @@ impl World {
                 self.ring.as_raw_fd()
             ))
             .args(actions)
+            .envs(library.map(|path| ("LD_PRELOAD", path)))
             .stdin(Stdio::null())
             .output()
             .expect("this program");
@@ -362,4 +379,31 @@ fn a_second_thread_is_noticed() {
     let world = World::new();
     let (said, _) = world.run("reader", "threads", &[]);
     assert_eq!(said.get("refused"), Some(&0), "{said:?}");
+}
+
+fn threads_start_though_a_library_wants_executable_stacks() {
+    let world = World::new();
+    let (source, library) = (
+        world.folder.path().join("stack.c"),
+        world.folder.path().join("libstack.so"),
+    );
+    fs::write(&source, "int nothing;\n").expect("written");
+    let made = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wl,-z,execstack", "-o"])
+        .args([&library, &source])
+        .status();
+    assert!(made.expect("a C compiler (apt install gcc)").success());
+    for kind in KINDS {
+        let actions = ["thread", "executable_memory", "told"];
+        let (said, signal) = world.run_with(Some(&library), kind, "kill", &actions);
+        assert_eq!(signal, None, "{kind}: {said:?}");
+        for action in ["thread", "executable_memory"] {
+            assert_eq!(said.get(action), Some(&0), "{kind}: {action}: {said:?}");
+        }
+        // Whoever may make code has nothing to say about it.
+        let told = i32::from(kind != "server");
+        assert_eq!(said.get("told"), Some(&told), "{kind}");
+    }
+    let (said, _) = world.run_with(Some(&library), "worker", "stack", &[]);
+    assert_eq!(said.get("refused"), Some(&1), "{said:?}");
 }

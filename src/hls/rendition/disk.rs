@@ -12,6 +12,10 @@ use crate::recording::{Lock, Numbers};
 /// After the disk refused something it is left alone for this long.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Files that are being flushed. A disk that hangs keeps each of their threads, and two descriptors, for as
+/// long; and a camera that is gone every second ends a file as often.
+const MOST_FLUSHES: usize = 8;
+
 /// Why the disk took nothing.
 #[derive(Clone, Debug)]
 pub struct DiskTrouble {
@@ -28,6 +32,12 @@ impl RenditionWriter {
         let Some(file) = self.file.take() else {
             return;
         };
+        // One reference is this writer's, each of the others a thread's.
+        if Arc::strong_count(&self.write_errors) > MOST_FLUSHES {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the disk hangs");
+            self.refused("flush a file", &error);
+            return;
+        }
         let errors = Arc::clone(&self.write_errors);
         let finish = move || {
             if let Err(error) = file.minute.finish() {

@@ -98,3 +98,33 @@ fn a_segment_has_so_many_bytes_at_most() {
     push(&mut writer, 6, false, 10);
     assert!(!writer.is_recording());
 }
+
+/// A disk that hangs must not cost a thread and two descriptors for each file.
+#[test]
+fn so_many_files_are_flushed_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    for number in 0..4 {
+        push(&mut writer, number, number == 0, 10);
+    }
+    assert!(writer.is_recording());
+    // What threads that wait for the disk hold.
+    let hanging = vec![Arc::clone(&writer.write_errors); 64];
+    writer.interrupt();
+    let trouble = writer.trouble().unwrap();
+    assert!(trouble.text.contains("the disk hangs"), "{trouble:?}");
+    assert!(writer.file.is_none() && writer.write_errors() == 1);
+    drop(hanging);
+    // It takes files again: what was committed is there, and recording goes on behind a break.
+    writer.trouble = None;
+    for number in 4..12 {
+        push(&mut writer, number, number == 4, 10);
+    }
+    assert!(writer.is_recording());
+    writer.finish();
+    let files = files(&writer);
+    assert_eq!(files.len(), 2);
+    assert_eq!((files[0].0, files[1].0), (0, 1));
+    let pictures: usize = files[0].1.iter().map(|chunk| chunk.frames.len()).sum();
+    assert_eq!(pictures, 4);
+}
