@@ -223,6 +223,32 @@ fn a_wrong_configuration_ends_with_2_and_the_message() {
     drop(folder);
 }
 
+/// In a shell there are none; a service must not start without.
+#[test]
+fn credentials_are_not_needed_to_check_and_are_to_run() {
+    let (folder, _) = write(
+        "[site]\nruntime_dir = \"/nowhere/run\"\ndata_dir = \"/nowhere/data\"\n[[camera]]\nname = \"yard\"\n\
+         url = \"rtsp://192.0.2.1/\"\nusername = \"admin\"\npassword = \"${credential:yard}\"\n",
+    );
+    let ran = camring(folder.path(), &["check"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.ends_with("the credentials yard\n"), "{}", ran.err);
+    assert!(ran.out.contains("as admin"), "{}", ran.out);
+    // The other mistakes are found, where they are.
+    let text = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    fs::write(folder.path().join("bad.toml"), format!("{text}cpu = 7\n")).unwrap();
+    let ran = camring(folder.path(), &["check", "--config", "bad.toml"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    assert!(ran.err.contains(" --> bad.toml:9:7"), "{}", ran.err);
+    let ran = camring(folder.path(), &["run"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    assert!(
+        ran.err.contains("CREDENTIALS_DIRECTORY is not set"),
+        "{}",
+        ran.err
+    );
+}
+
 #[test]
 fn exit_codes_and_help() {
     let folder = tempfile::tempdir().unwrap();

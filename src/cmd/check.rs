@@ -57,7 +57,7 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<()> {
     if !unread.is_empty() {
         let names = Vec::from_iter(unread).join(", ");
         complain(&format!(
-            "note: not looked at, as only the service has them (LoadCredential=): the credentials {names}\n"
+            "note: not looked at, as only the service has them (LoadCredential=): the credentials {names}"
         ));
     }
     let plan = Plan::new(&loaded, &Machine::this());

@@ -205,7 +205,8 @@ pub async fn run_session_loop<C, K, R, H>(
         if reason == last_reason {
             debug!(camera = %config.id, %error, ?wait, "still failing");
         } else {
-            warn!(camera = %config.id, wait_s = wait.as_secs_f32(), "{error}");
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            warn!(camera = %config.id, wait_ms, "{error}");
             last_reason = reason.clone();
         }
         let shown = format!("{reason}; next try in {:.0} s", wait.as_secs_f32().ceil());
