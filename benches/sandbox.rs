@@ -15,6 +15,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use camring::sys::usage::cpu_time_ns;
@@ -103,13 +104,13 @@ fn reading(clip: &str) -> Vec<[f64; 2]> {
             camera["frames_published"].as_u64() > Some(25)
         });
     }
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stop = std::sync::atomic::AtomicBool::new(false);
         for daemon in &daemons {
             let mut frames = attach(daemon, "door");
             let stop = &stop;
             scope.spawn(move || {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     frames.next_timeout(PATIENCE).expect("attached");
                 }
             });
@@ -130,7 +131,7 @@ fn reading(clip: &str) -> Vec<[f64; 2]> {
                 })
             })
             .collect();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         rounds
     })
 }

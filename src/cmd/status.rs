@@ -7,10 +7,11 @@
 #![deny(unsafe_code)]
 
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use camring_ring::AttachError;
+use camring_ring::{AttachError, Client};
 use serde_json::Value;
 
 use crate::cli::{Global, StatusArgs};
@@ -21,6 +22,10 @@ const END_OF_LINE: &str = "\x1b[K";
 const HOME: &str = "\x1b[H";
 const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR: &str = "\x1b[2J";
+
+/// How often a daemon is connected to anew, and how long to wait before it.
+const TRIES: u32 = 20;
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Runs `camring status`.
 ///
@@ -38,18 +43,25 @@ pub fn run(args: StatusArgs, global: &Global) -> anyhow::Result<()> {
     }
     let mut next = Instant::now();
     loop {
-        let text = match client.status_json() {
-            Ok(text) => text,
-            // The daemon was restarted meanwhile, perhaps.
-            Err(AttachError::Disconnected | AttachError::Io(_)) => {
-                client = cmd::connect(&socket)?;
-                client.status_json()?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let text = ask(&mut client, &socket)?;
         print(&text, args.json, in_place)?;
         next = (next + period).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Asks, and connects again where the daemon was restarted meanwhile. One that is about to end still takes
+/// connections, and says nothing on them: then there is none a moment later, or another one.
+fn ask(client: &mut Client, socket: &Path) -> anyhow::Result<String> {
+    let mut tries = 0..TRIES;
+    loop {
+        match client.status_json() {
+            Err(AttachError::Disconnected | AttachError::Io(_)) if tries.next().is_some() => {
+                std::thread::sleep(MOMENT);
+                *client = cmd::connect(socket)?;
+            }
+            answer => return Ok(answer?),
+        }
     }
 }
 

@@ -31,6 +31,13 @@ pub enum ControlError {
     /// A message that is longer than allowed, or has more descriptors.
     #[error("control socket: a message of more than {MAX_MESSAGE} bytes or {MAX_FDS} descriptors")]
     TooLong,
+    /// Descriptors that came with a message are lost: there were more than allowed, or this process may
+    /// not have so many.
+    #[error(
+        "control socket: descriptors were lost on the way: more than {MAX_FDS}, or more than this process \
+         may have open (LimitNOFILE=)"
+    )]
+    Descriptors,
     /// No message of the protocol. The content is not repeated: it may hold a password.
     #[error("control socket: not a message of this version ({category} at byte {column})")]
     Malformed {
@@ -264,11 +271,11 @@ fn recv_packet<T: DeserializeOwned>(
             fds.extend(rights);
         }
     }
-    if received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(ControlError::TooLong);
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(ControlError::Descriptors);
     }
     // No message of the protocol is empty.
     if received.bytes == 0 {

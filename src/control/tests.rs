@@ -88,7 +88,7 @@ fn too_much_is_an_error_and_leaks_nothing() {
     drop(fds);
     assert!(matches!(
         b.recv::<ToSupervisor>(),
-        Err(ControlError::TooLong)
+        Err(ControlError::Descriptors)
     ));
     assert_eq!(open_descriptors_named("control-surplus"), 0);
 

@@ -14,7 +14,11 @@ const PLANTED: &str = "pL4nt3d-Zw7";
 
 fn environment() -> Environment {
     Environment {
-        variable: Box::new(|name| (name == "DOOR").then(|| OsString::from(PLANTED))),
+        variable: Box::new(|name| match name {
+            "DOOR" => Some(OsString::from(PLANTED)),
+            "GATE" => Some(OsString::from("192.0.2.9")),
+            _ => None,
+        }),
         ..Environment::empty()
     }
 }
@@ -36,7 +40,7 @@ pub fn config(data: &[u8]) {
         return;
     };
     // Where it stands besides, it is no secret.
-    if text.contains(PLANTED) {
+    if text.contains(PLANTED) || text.contains("DOOR") {
         return;
     }
     let secret = SECRETS[usize::from(how % 4)];
@@ -53,20 +57,25 @@ pub fn config(data: &[u8]) {
         }
     };
     let path = Path::new("site.toml");
+    let style = match how / 16 % 2 {
+        0 => Style::Plain,
+        _ => Style::Coloured,
+    };
     let said = match config::parse(&text, path, &environment()) {
-        Ok((site, warnings)) => format!("{site:?}\n{}", warnings.render(Style::Plain)),
-        Err(error) => explained(&error),
+        Ok((site, warnings)) => format!("{site:?}\n{}", warnings.render(style)),
+        Err(error) => explained(&error, style),
     };
     assert!(!said.contains(PLANTED), "the password is shown:\n{said}");
 }
 
-fn explained(error: &ConfigError) -> String {
-    let plain = error.render(Style::Plain);
-    assert!(!plain.is_empty());
-    format!(
-        "{plain}\n{}\n{error}\n{error:?}",
-        error.render(Style::Coloured)
-    )
+fn explained(error: &ConfigError, style: Style) -> String {
+    // In the plain style it is what `Display` says.
+    let rendered = match style {
+        Style::Plain => error.to_string(),
+        Style::Coloured => error.render(style),
+    };
+    assert!(!rendered.is_empty());
+    format!("{rendered}\n{error:?}")
 }
 
 /// A file that is good stays good, keeps its other cameras, and says exactly what was asked for.

@@ -11,6 +11,7 @@
 mod config;
 mod control;
 
+pub use crate::onvif::fuzzing::onvif;
 pub use crate::reader::fuzzing::{access_units, camera_text, timeline};
 pub use crate::serve::fuzzing::{http_body, http_query, init_segment, recording_index};
 pub use config::{config, config_edit};
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("http_body", http_body),
     ("recording_index", recording_index),
     ("init_segment", init_segment),
+    ("onvif", onvif),
 ];
 
 #[cfg(test)]

@@ -383,7 +383,7 @@ fn short(namespace: &str) -> String {
     }
 }
 
-fn profile(from: &Element, newer: bool) -> Profile {
+pub(super) fn profile(from: &Element, newer: bool) -> Profile {
     let (source, encoder) = match newer {
         true => (
             from.at(&["Configurations", "VideoSource"]),
@@ -427,7 +427,7 @@ fn profile(from: &Element, newer: bool) -> Profile {
 }
 
 /// How far the device's clock is ahead of this machine's, in seconds.
-fn clock(answer: &Element, now: Timestamp) -> Option<i64> {
+pub(super) fn clock(answer: &Element, now: Timestamp) -> Option<i64> {
     let utc = answer.at(&["SystemDateAndTime", "UTCDateTime"])?;
     let number = |path: &[&str]| utc.text_at(path)?.parse::<i16>().ok();
     let small = |path: &[&str]| i8::try_from(number(path)?).ok();

@@ -14,6 +14,8 @@
 
 pub mod device;
 pub mod discovery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod soap;
 pub mod xml;
 

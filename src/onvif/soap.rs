@@ -295,7 +295,7 @@ fn challenged(headers: &[String]) -> Result<DigestClient, SoapError> {
     }
 }
 
-fn unauthorized(fault: &Element) -> bool {
+pub(super) fn unauthorized(fault: &Element) -> bool {
     let mut code = fault.child("Code");
     while let Some(element) = code {
         let value = element
@@ -319,7 +319,7 @@ fn unauthorized(fault: &Element) -> bool {
     code.ends_with("NotAuthorized") || code.ends_with("FailedAuthentication")
 }
 
-fn reason(fault: &Element) -> String {
+pub(super) fn reason(fault: &Element) -> String {
     let text = fault
         .text_at(&["Reason", "Text"])
         .or(fault.text_at(&["faultstring"]))

@@ -11,9 +11,9 @@ use quick_xml::reader::Reader;
 /// Longer answers are refused. A recorder of 64 channels describes all of its profiles in half.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Elements in a document.
-const MAX_ELEMENTS: usize = 20_000;
+pub(super) const MAX_ELEMENTS: usize = 20_000;
 /// Elements within each other. ONVIF needs about 12.
-const MAX_DEPTH: usize = 48;
+pub(super) const MAX_DEPTH: usize = 48;
 /// Attributes of an element that are looked at: `token` comes early or not at all.
 const MAX_ATTRIBUTES: usize = 32;
 

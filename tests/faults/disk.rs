@@ -1,5 +1,6 @@
 //! Disks that are full, refuse, fail or dawdle, a clock that is set, a name server that says nothing.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::UdpSocket;
@@ -36,11 +37,11 @@ pub const DISK: Scenario = Scenario {
         },
         Fault {
             name: "clock-forward",
-            shows: &[],
+            shows: &["nothing is deleted by age"],
         },
         Fault {
             name: "clock-back",
-            shows: &[],
+            shows: &["nothing is deleted by age"],
         },
         Fault {
             name: "name-server-silent",
@@ -49,6 +50,28 @@ pub const DISK: Scenario = Scenario {
     ],
     run: disk,
 };
+
+/// The segments of a good camera, by number, and when they begin: seconds since 1970.
+fn dates(world: &World) -> BTreeMap<u64, i64> {
+    let Ok((200, text)) = world.get("/hls/good-1/main/source/dvr.m3u8") else {
+        return BTreeMap::new();
+    };
+    let mut date = None;
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(written) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+            let written: jiff::Timestamp = written.parse().expect("a date");
+            date = Some(written.as_second());
+        }
+        let number = line
+            .strip_prefix("s/")
+            .and_then(|rest| rest.strip_suffix(".m4s"));
+        if let (Some(number), Some(date)) = (number, date.take_if(|_| number.is_some())) {
+            found.insert(number.parse().expect("a number"), date);
+        }
+    }
+    found
+}
 
 fn disk(run: &mut Run) {
     let folder = Folder::new();
@@ -68,7 +91,7 @@ fn disk(run: &mut Run) {
     let named = table("named", "rtsp://camera.example/x", false);
     let mut world = World::start(
         &folder.under("@DIR@/data", &name_server),
-        &format!("[record]\nmin_free = \"1MiB\"\n{named}"),
+        &format!("[record]\nkeep = \"1h\"\nmin_free = \"1MiB\"\n{named}"),
         vec![("victim", Script::default(), true)],
     );
     world.until_records("victim");
@@ -143,17 +166,34 @@ fn disk(run: &mut Run) {
         world.unharmed(Spares::All);
     });
 
-    for (name, step) in [("clock-forward", 7200), ("clock-back", -3600)] {
-        run.fault(name, |_| {
+    for (name, step, paused) in [
+        ("clock-forward", 7200, "the clock was set forward by"),
+        ("clock-back", -3600, "the clock was set back by"),
+    ] {
+        run.fault(name, |shows| {
+            // A server that has just begun knows no other clock: it must have looked at this one.
+            world.until_answered("/api/v1/disk", 200, "\"last_pass\":\"");
+            let before = dates(&world);
             shim.clock(step);
-            world.until_frames(30);
+            // What is kept for an hour would be two hours old, were the clock believed.
+            world.until_answered("/api/v1/disk", 200, paused);
+            world.until_answered("/api/v1/disk", 200, shows[0]);
+            let newest = world.until("dates by the new clock", || {
+                let (_, date) = dates(&world).pop_last()?;
+                let now = jiff::Timestamp::now().as_second() + step;
+                ((now - 600)..(now + 600)).contains(&date).then_some(date)
+            });
+            assert!(before.values().all(|date| newest.abs_diff(*date) > 1800));
             for name in GOOD {
                 world.until_records(name);
             }
             world.until_answered("/hls/good-1/main/source/live.m3u8", 200, "#EXTINF");
             world.unharmed(Spares::All);
-            // Sums over a jump make no sense of age: nothing is deleted for it.
-            world.until_answered("/hls/good-1/main/source/dvr.m3u8", 200, "s/0.m4s");
+            // Of what was recorded before, nothing is deleted, and nothing has another date.
+            let after = dates(&world);
+            for (number, date) in &before {
+                assert_eq!(after.get(number), Some(date), "segment {number}");
+            }
         });
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use camring_ring::AttachError;
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -28,7 +29,7 @@ pub const LIMITS: Scenario = Scenario {
         },
         Fault {
             name: "descriptors-of-a-reader",
-            shows: &[],
+            shows: &["descriptors were lost"],
         },
         Fault {
             name: "descriptors-of-a-recorder",
@@ -184,11 +185,11 @@ fn fragments(flood: &Arc<AtomicBool>) -> Script {
     })
 }
 
-fn address_space(world: &World, pid: u32) -> u64 {
+fn address_space(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_else(|| panic!("{}", world.log())) << 10
+    kib.expect("it lives") << 10
 }
 
 fn of_processes(run: &mut Run, world: &mut World, flood: &AtomicBool) {
@@ -231,22 +232,25 @@ fn of_processes(run: &mut Run, world: &mut World, flood: &AtomicBool) {
         world.unharmed(Spares::All);
     });
 
-    run.fault("descriptors-of-a-reader", |_| {
+    run.fault("descriptors-of-a-reader", |shows| {
+        let before = world.camera("victim");
         let pid = world.pid("victim", "/pid", 0);
         let limited = Limited::descriptors(pid);
         let options = camring_ring::AttachOptions {
             timeout: Duration::from_secs(2),
             ..Default::default()
         };
-        // Its pages cannot be handed over: a refusal, or another reader that can take them.
-        let attached = world.client().attach("victim", &options).map(drop);
-        println!(
-            "attaching: {:?}",
-            attached.map_err(|error| error.to_string())
-        );
-        world.until_frames(20);
+        // Its pages cannot be handed over: the reader ends, and whoever attaches waits for the next one.
+        match world.client().attach("victim", &options) {
+            Ok(_) | Err(AttachError::NotReady { .. } | AttachError::TimedOut { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        world.until_logged(shows[0]);
+        world.pid("victim", "/pid", pid);
         drop(limited);
-        world.until_streams("victim");
+        let now = world.until_streams("victim");
+        let restarts = |camera: &serde_json::Value| camera["restarts"].as_u64();
+        assert_eq!(restarts(&now), restarts(&before).map(|n| n + 1), "{now}");
         world.until("attached", || {
             world.client().attach("victim", &options).ok().map(drop)
         });
@@ -286,7 +290,7 @@ fn of_processes(run: &mut Run, world: &mut World, flood: &AtomicBool) {
         let times = world.log().matches(shows[0]).count();
         let pid = world.pid("greedy", "/pid", 0);
         world.until_streams("greedy");
-        let _limited = Limited::to(pid, Resource::As, address_space(world, pid) + (1 << 20));
+        let _limited = Limited::to(pid, Resource::As, address_space(pid) + (1 << 20));
         flood.store(true, Ordering::SeqCst);
         world.until_logged_again(shows[0], times);
         world.victim("greedy").behave();

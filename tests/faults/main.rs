@@ -140,10 +140,10 @@ fn note(panic: &PanicHookInfo<'_>) {
 
 /// The longest first: they run beside each other.
 const SCENARIOS: &[Scenario] = &[
+    disk::DISK,
+    cameras::CAMERAS,
     processes::STOPS,
     processes::KILLS,
-    cameras::CAMERAS,
-    disk::DISK,
     site::SITE,
     limits::LIMITS,
     clients::CLIENTS,

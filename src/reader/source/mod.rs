@@ -342,22 +342,7 @@ pub trait Resolve: Send + Sync {
     fn resolve(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, String>> + Send;
 }
 
-/// `CLOCK_MONOTONIC` in ns: comparable between processes of this boot.
-pub fn monotonic_ns() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(t.tv_sec)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
-}
-
-/// UTC in ns since the Unix epoch, as this machine's clock has it.
-pub fn utc_ns() -> i64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    t.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(t.tv_nsec)
-}
+pub use crate::sys::clock::{monotonic_ns, realtime_ns as utc_ns};
 
 #[cfg(test)]
 mod tests {
