@@ -23,12 +23,12 @@ Python wheel. They are in FOLDER/package; FOLDER is $CARGO_TARGET_DIR, or target
 END
 }
 
-wheel=yes profile=release built=release packed=release
+wheel=yes profile=release built=release packed=release compress=()
 while (($#)); do
   case $1 in
     -h | --help) usage && exit ;;
     --no-wheel) wheel='' ;;
-    --debug) profile=dev built=debug packed=unoptimised ;;
+    --debug) profile=dev built=debug packed=unoptimised compress=(--fast) ;;
     *) give_up "unknown argument $1; see scripts/package.sh --help" ;;
   esac
   shift
@@ -72,7 +72,7 @@ heading "the Debian package"
 mkdir -p "$target/package"
 rm -f "$target/package"/camring_*.deb
 # shellcheck disable=SC2154  # cargo_deb sets it
-SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$packed" --locked --package camring --output "$target/package/"
+SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$packed" --locked --package camring "${compress[@]}" --output "$target/package/"
 
 if [[ -n $wheel ]]; then
   heading "the Python wheel"
