@@ -161,7 +161,7 @@ pub(in crate::serve) fn arguments(body: &Value) -> Result<Arguments, Problem> {
             _ => fault(&super::params::pointer(key)[2..], "is not known"),
         }
     }
-    if url.is_none() && !keys.contains_key("url") {
+    if keys.get("url").is_none_or(Value::is_null) {
         fault("url", "is missing");
     }
     if let Some(url) = &mut url {
