@@ -72,7 +72,7 @@ heading "the Debian package"
 mkdir -p "$target/package"
 rm -f "$target/package"/camring_*.deb
 # shellcheck disable=SC2154  # cargo_deb sets it
-SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$packed" --locked --package camring "${compress[@]}" --output "$target/package/"
+SOURCE_DATE_EPOCH=$epoch "$cargo_deb" deb --no-build --profile "$packed" --locked --package camring --strip "${compress[@]}" --output "$target/package/"
 
 if [[ -n $wheel ]]; then
   heading "the Python wheel"
