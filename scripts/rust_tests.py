@@ -161,7 +161,7 @@ def digest(output: str) -> list[str]:
     for line in lines:
         if re.search(r"panicked at |^error|" + ENDED, line):
             left = LINES
-        elif line.startswith(("--- log of", "stack backtrace", "note: run with")):
+        elif line.startswith(("--- end of", "stack backtrace", "note: run with")):
             left = 0
         if left > 0 or re.match(r"test .* FAILED|test result: FAILED", line):
             found.append(line[:WIDTH])
